@@ -1,0 +1,117 @@
+"""Header names of the wire contract and how identity is read from them.
+
+Sources: CloudEvents 1.0 Kafka protocol binding (binary mode, ``ce_`` prefix), W3C Trace Context, the idempotency-key
+draft of the
+HTTP working group. Everything the bridge itself adds is under one reserved prefix, ``bridge-``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
+
+from broker_bridge.message import Header, Position, Record
+
+CE_SPECVERSION: Final = "ce_specversion"
+CE_ID: Final = "ce_id"
+CE_SOURCE: Final = "ce_source"
+CE_TYPE: Final = "ce_type"
+CE_TIME: Final = "ce_time"
+CE_SUBJECT: Final = "ce_subject"
+CONTENT_TYPE: Final = "content-type"
+TRACEPARENT: Final = "traceparent"
+TRACESTATE: Final = "tracestate"
+CORRELATION_ID: Final = "correlation-id"
+CAUSATION_ID: Final = "causation-id"
+IDEMPOTENCY_KEY: Final = "idempotency-key"
+DEADLINE: Final = "deadline"
+
+BRIDGE_PREFIX: Final = "bridge-"
+ORIGIN: Final = "bridge-origin"
+"""``topic/partition/offset`` of the record in its source topic."""
+GROUP: Final = "bridge-group"
+ATTEMPT: Final = "bridge-attempt"
+"""Attempts spent so far, as a decimal number."""
+DUE_MS: Final = "bridge-due-ms"
+"""Not to be delivered before this time (ms since the epoch)."""
+PARKED: Final = "bridge-parked"
+"""``1`` where the message was never tried but waits behind an earlier one of its key."""
+FIRST_FAILURE_MS: Final = "bridge-first-failure-ms"
+LAST_FAILURE_MS: Final = "bridge-last-failure-ms"
+ERROR_CODE: Final = "bridge-error-code"
+ERROR_CLASS: Final = "bridge-error-class"
+ERROR_MESSAGE: Final = "bridge-error-message"
+TARGET_CODE: Final = "bridge-target-code"
+FINGERPRINT: Final = "bridge-fingerprint"
+SERVICE: Final = "bridge-service"
+TRACE: Final = "bridge-trace"
+REPLAY_ID: Final = "bridge-replay-id"
+HOPS: Final = "bridge-hops"
+"""How often the message has been replayed."""
+DEAD_LETTER: Final = "bridge-dead-letter"
+"""On a replayed record: ``topic/partition/offset`` of the dead letter it came from."""
+ORIGIN_TIMESTAMP_MS: Final = "bridge-origin-timestamp-ms"
+
+
+class Identity(NamedTuple):
+    """What must be known of a record before it is decoded: its idempotency key, and its place in the source topic."""
+
+    idempotency_key: str
+    origin: Position
+
+
+def text_of(headers: Iterable[Header], name: str) -> str | None:
+    """The last header of that name as text, None where absent, null or not UTF-8."""
+    found: bytes | None = None
+    for header_name, value in headers:
+        if header_name == name:
+            found = value
+    if found is None:
+        return None
+    try:
+        return found.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def int_of(headers: Iterable[Header], name: str, default: int) -> int:
+    """The last header of that name as a whole number, ``default`` where it is absent or not one."""
+    text = text_of(headers, name)
+    return int(text) if text is not None and text.isascii() and text.isdigit() else default
+
+
+def parse_position(text: str) -> Position | None:
+    """``topic/partition/offset`` read back; None where it is not that."""
+    parts = text.rsplit("/", 2)
+    if len(parts) != 3 or not parts[0] or not (parts[1].isdigit() and parts[2].isdigit()):
+        return None
+    return Position(parts[0], int(parts[1]), int(parts[2]))
+
+
+def idempotency_key(headers: Sequence[Header], origin: Position) -> str:
+    """The producer's ``idempotency-key``, else source and id of the event, else the record's place in the log.
+
+    ``#`` in the source is escaped, so that two different (source, id) pairs never make one key.
+    """
+    explicit = text_of(headers, IDEMPOTENCY_KEY)
+    if explicit:
+        return explicit
+    event_id, source = text_of(headers, CE_ID), text_of(headers, CE_SOURCE)
+    if event_id and source:
+        return f"{source.replace('#', '%23')}#{event_id}"
+    return f"kafka://{origin}"
+
+
+def without_bridge(headers: Iterable[Header]) -> list[Header]:
+    """The headers that are not the bridge's own, order and duplicates kept."""
+    return [header for header in headers if not header[0].startswith(BRIDGE_PREFIX)]
+
+
+def identify(record: Record, *, trusted: bool) -> Identity:
+    """Identity of a record. ``trusted`` is true for the group's own lanes, where ``bridge-origin`` is the bridge's
+    own word."""
+    origin = record.position
+    if trusted:
+        stated = text_of(record.headers, ORIGIN)
+        origin = (parse_position(stated) if stated else None) or origin
+    return Identity(idempotency_key(record.headers, origin), origin)
