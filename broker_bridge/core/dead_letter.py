@@ -1,0 +1,172 @@
+"""What a dead letter looks like: the record as it was, plus everything an operator needs.
+
+Key, value, timestamp and the original headers are kept byte for byte (invariant I14). What the bridge adds is under
+its one
+prefix and is replaced, never appended, when a record dies again. Messages are opt-in, because they may carry
+personal data;
+they are scrubbed of control characters and capped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from broker_bridge import headers as h
+from broker_bridge.core.fingerprint import fingerprint
+from broker_bridge.message import Header, OutgoingRecord, Position, Record
+
+MAX_HEADER_BYTES = 2_048
+"""Cap of one added header's value."""
+
+
+@dataclass(slots=True, frozen=True)
+class Failure:
+    """Why a message could not be handled. ``attempts`` counts those spent; times are ms since the epoch.
+
+    ``error_class`` is the reporter's own class name, ``target_code`` the target's own word for it (a problem's
+    ``code``, an
+    exception's name, an unknown schema id).
+    """
+
+    code: str
+    error_class: str
+    message: str
+    target_code: str
+    attempts: int
+    first_ms: int
+    last_ms: int
+
+    @property
+    def fingerprint(self) -> str:
+        """The kind of failure this is."""
+        return fingerprint(self.code, self.target_code)
+
+
+@dataclass(slots=True, frozen=True)
+class DeadLetter:
+    """A record of a dead-letter topic, read. ``position`` is its own place there, ``origin`` the place it came from.
+
+    ``headers`` are the original ones. ``hops`` says how often it had been replayed before it died this time,
+    ``replay_id`` by
+    which replay last. ``trace`` is the traceparent at the time of failure.
+    """
+
+    position: Position
+    origin: Position
+    group: str
+    failure: Failure
+    service: str
+    hops: int
+    replay_id: str | None
+    trace: str | None
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[Header, ...]
+    timestamp_ms: int
+    idempotency_key: str
+
+
+def scrub(text: str, *, max_bytes: int = MAX_HEADER_BYTES) -> bytes:
+    """Text that is safe in a header: no control characters, at most ``max_bytes`` of UTF-8, cut at a character."""
+    printable = "".join(c if c.isprintable() else " " for c in text)
+    return printable.encode(errors="replace")[:max_bytes].decode(errors="ignore").encode()
+
+
+def write_dead_letter(
+    record: Record,
+    *,
+    topic: str,
+    origin: Position,
+    timestamp_ms: int,
+    group: str,
+    service: str,
+    failure: Failure,
+    include_message: bool,
+) -> OutgoingRecord:
+    """The dead letter of ``record`` for dead-letter topic ``topic``, in the partition of its origin.
+
+    ``timestamp_ms`` is the original one (a record that came by a retry lane has the lane's own). A replayed record
+    keeps its
+    replay id and hop count.
+    """
+    added: list[Header] = [
+        (h.ORIGIN, str(origin).encode()),
+        (h.GROUP, group.encode()),
+        (h.SERVICE, scrub(service)),
+        (h.ATTEMPT, str(failure.attempts).encode()),
+        (h.FIRST_FAILURE_MS, str(failure.first_ms).encode()),
+        (h.LAST_FAILURE_MS, str(failure.last_ms).encode()),
+        (h.ERROR_CODE, failure.code.encode()),
+        (h.ERROR_CLASS, scrub(failure.error_class)),
+        (h.TARGET_CODE, scrub(failure.target_code)),
+        (h.FINGERPRINT, failure.fingerprint.encode()),
+        (h.HOPS, str(h.int_of(record.headers, h.HOPS, 0)).encode()),
+    ]
+    if include_message:
+        added.append((h.ERROR_MESSAGE, scrub(failure.message)))
+    replay_id = h.text_of(record.headers, h.REPLAY_ID)
+    if replay_id:
+        added.append((h.REPLAY_ID, replay_id.encode()))
+    trace = h.text_of(record.headers, h.TRACEPARENT)
+    if trace:
+        added.append((h.TRACE, trace.encode()))
+    return OutgoingRecord(
+        topic=topic,
+        key=record.key,
+        value=record.value,
+        headers=h.without_bridge(record.headers) + added,
+        partition=origin.partition,
+        timestamp_ms=timestamp_ms,
+    )
+
+
+def read_dead_letter(record: Record) -> DeadLetter:
+    """A record of a dead-letter topic of ours, read back. What is missing reads as empty, never as an error."""
+    found = record.headers
+    origin_text = h.text_of(found, h.ORIGIN)
+    origin = (h.parse_position(origin_text) if origin_text else None) or record.position
+    original = tuple(h.without_bridge(found))
+    return DeadLetter(
+        position=record.position,
+        origin=origin,
+        group=h.text_of(found, h.GROUP) or "",
+        failure=Failure(
+            code=h.text_of(found, h.ERROR_CODE) or "unknown",
+            error_class=h.text_of(found, h.ERROR_CLASS) or "",
+            message=h.text_of(found, h.ERROR_MESSAGE) or "",
+            target_code=h.text_of(found, h.TARGET_CODE) or "",
+            attempts=h.int_of(found, h.ATTEMPT, 0),
+            first_ms=h.int_of(found, h.FIRST_FAILURE_MS, record.timestamp_ms),
+            last_ms=h.int_of(found, h.LAST_FAILURE_MS, record.timestamp_ms),
+        ),
+        service=h.text_of(found, h.SERVICE) or "",
+        hops=h.int_of(found, h.HOPS, 0),
+        replay_id=h.text_of(found, h.REPLAY_ID),
+        trace=h.text_of(found, h.TRACE),
+        key=record.key,
+        value=record.value,
+        headers=original,
+        timestamp_ms=record.timestamp_ms,
+        idempotency_key=h.idempotency_key(original, origin),
+    )
+
+
+def write_redrive(letter: DeadLetter, *, topic: str, replay_id: str, now_ms: int) -> OutgoingRecord:
+    """The record that brings a dead letter back to its group: redrive lane ``topic``, one hop more, attempts from
+    zero."""
+    added: list[Header] = [
+        (h.ORIGIN, str(letter.origin).encode()),
+        (h.ORIGIN_TIMESTAMP_MS, str(letter.timestamp_ms).encode()),
+        (h.GROUP, letter.group.encode()),
+        (h.REPLAY_ID, replay_id.encode()),
+        (h.HOPS, str(letter.hops + 1).encode()),
+        (h.DEAD_LETTER, str(letter.position).encode()),
+    ]
+    return OutgoingRecord(
+        topic=topic,
+        key=letter.key,
+        value=letter.value,
+        headers=list(letter.headers) + added,
+        partition=letter.origin.partition,
+        timestamp_ms=now_ms,
+    )
