@@ -1,0 +1,50 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/twmb/avro"
+)
+
+// resolve reads an Avro body, written with one version of a contract, as
+// another version: fields that are new to it take their defaults, fields it
+// does not know are skipped. It returns the value as JSON.
+func resolve(writer, reader *Schema, body []byte) (json.RawMessage, error) {
+	resolved, err := avro.Resolve(writer.avro, reader.avro)
+	if err != nil {
+		return nil, fmt.Errorf("%s cannot be read as %s: %w", writer, reader, err)
+	}
+	var value any
+	rest, err := resolved.Decode(body, &value)
+	if err != nil {
+		return nil, fmt.Errorf("%w %s: %w", errBadBody, writer, err)
+	}
+	if len(rest) > 0 {
+		return nil, fmt.Errorf("%w: %d after %s", errTrailingBytes, len(rest), writer)
+	}
+	return reader.avro.EncodeJSON(value)
+}
+
+// hasMap reports whether a map occurs anywhere in a schema.
+func hasMap(schema *Schema) bool { return nodeHasMap(schema.avro.Root()) }
+
+func nodeHasMap(node *avro.SchemaNode) bool {
+	if node == nil {
+		return false
+	}
+	if node.Type == "map" || nodeHasMap(node.Items) {
+		return true
+	}
+	for i := range node.Branches {
+		if nodeHasMap(&node.Branches[i]) {
+			return true
+		}
+	}
+	for i := range node.Fields {
+		if nodeHasMap(&node.Fields[i].Type) {
+			return true
+		}
+	}
+	return false
+}
