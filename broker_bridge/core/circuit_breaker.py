@@ -1,0 +1,115 @@
+"""Telling an outage from poison: a circuit breaker over *keys*, not over calls.
+
+One message that fails again and again is poison, whatever it fails with; many keys that fail alike on one target are
+an outage.
+So the breaker opens only when failures of the outage kind (timeouts, refused connections, 5xx) come from several keys.
+
+=========== ============================ =========== ==============================================
+state       event                        next        what it means
+=========== ============================ =========== ==============================================
+CLOSED      window says outage           OPEN        the route pauses; polling goes on
+OPEN        ``open_ms`` passed           HALF_OPEN   real messages probe, ``probes`` at a time
+HALF_OPEN   a probe succeeds             CLOSED      the window is empty, delays start over
+HALF_OPEN   a probe fails                OPEN        twice as long, up to ``max_open_ms``
+OPEN        any late result              OPEN        it began before; it says nothing of now
+=========== ============================ =========== ==============================================
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from dataclasses import dataclass
+
+
+class BreakerState(enum.IntEnum):
+    """The numbers are the values of the ``breaker_state`` metric."""
+
+    CLOSED = 0
+    HALF_OPEN = 1
+    OPEN = 2
+
+
+@dataclass(slots=True, frozen=True)
+class BreakerPolicy:
+    """``window`` outcomes are looked at; it is an outage when at least ``min_failures`` of them failed, from at
+    least ``min_keys``
+    keys, and they are at least ``failure_ratio`` of all."""
+
+    window: int = 50
+    min_failures: int = 5
+    min_keys: int = 3
+    failure_ratio: float = 0.5
+    open_ms: int = 1_000
+    max_open_ms: int = 30_000
+    probes: int = 1
+
+
+class CircuitBreaker:
+    """The state of one target as its outcomes tell it."""
+
+    def __init__(self, policy: BreakerPolicy) -> None:
+        self._policy = policy
+        self._outcomes: deque[tuple[bool, object]] = deque(maxlen=policy.window)
+        self._state = BreakerState.CLOSED
+        self._open_ms = policy.open_ms
+        self._reopen_at_ms = 0
+        self._probes = 0
+
+    def state(self, now_ms: int) -> BreakerState:
+        """The state now; an open breaker whose time is up is half open."""
+        if self._state is BreakerState.OPEN and now_ms >= self._reopen_at_ms:
+            self._state = BreakerState.HALF_OPEN
+            self._probes = 0
+        return self._state
+
+    def admit(self, now_ms: int) -> bool:
+        """Whether one more message may be tried now. In the half-open state a true answer takes one of the probes."""
+        state = self.state(now_ms)
+        if state is BreakerState.HALF_OPEN and self._probes < self._policy.probes:
+            self._probes += 1
+            return True
+        return state is BreakerState.CLOSED
+
+    def succeeded(self, key: object, now_ms: int) -> None:
+        """A message was answered by the target, be it with a refusal: the target is there."""
+        state = self.state(now_ms)
+        if state is BreakerState.HALF_OPEN:
+            self._state = BreakerState.CLOSED
+            self._open_ms = self._policy.open_ms
+            self._outcomes.clear()
+        elif state is BreakerState.CLOSED:
+            self._outcomes.append((True, key))
+
+    def failed(self, key: object, now_ms: int) -> None:
+        """A message failed in a way that the target itself may be the cause of."""
+        state = self.state(now_ms)
+        if state is BreakerState.HALF_OPEN:
+            self._open_ms = min(self._open_ms * 2, self._policy.max_open_ms)
+            self._open(now_ms)
+        elif state is BreakerState.CLOSED:
+            self._outcomes.append((False, key))
+            if self._is_outage():
+                self._open(now_ms)
+
+    def abandoned(self, now_ms: int) -> None:
+        """A message that was admitted ended without saying anything of the target; its probe is free again."""
+        if self.state(now_ms) is BreakerState.HALF_OPEN and self._probes:
+            self._probes -= 1
+
+    def reopens_in_ms(self, now_ms: int) -> int:
+        """How long until the next probe; 0 unless open."""
+        return max(0, self._reopen_at_ms - now_ms) if self._state is BreakerState.OPEN else 0
+
+    def _is_outage(self) -> bool:
+        policy, failed = self._policy, [key for ok, key in self._outcomes if not ok]
+        return (
+            len(failed) >= policy.min_failures
+            and len(set(failed)) >= policy.min_keys
+            and len(failed) >= policy.failure_ratio * len(self._outcomes)
+        )
+
+    def _open(self, now_ms: int) -> None:
+        self._state = BreakerState.OPEN
+        self._reopen_at_ms = now_ms + self._open_ms
+        self._outcomes.clear()

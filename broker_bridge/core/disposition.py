@@ -1,0 +1,107 @@
+"""What becomes of an attempt. One pure function holds the whole policy.
+
+============================ ======================================= ======================
+attempt ended with           where                                   disposition
+============================ ======================================= ======================
+an answer                    anywhere                                COMPLETE
+"come back later" (429, 409) fewer than ``max_holds`` in a row       HOLD, no attempt spent
+a failure of the outage kind breaker not closed                      HOLD, no attempt spent
+a failure that may pass      source or redrive, attempts left        RETRY_IN_PLACE
+a failure that may pass      attempts used up, a later lane exists   RETRY_LANE
+a failure that may pass      no lane left                            DEAD_LETTER
+a final failure              anywhere                                DEAD_LETTER
+============================ ======================================= ======================
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from broker_bridge.core.retry import backoff_ms
+
+SOURCE = -1
+"""The lane index of a record read from the route's source topic."""
+REDRIVE = -2
+"""The lane index of a record read from the redrive lane."""
+
+
+class Verdict(enum.Enum):
+    """What to do with the message now."""
+
+    COMPLETE = "complete"
+    HOLD = "hold"
+    RETRY_IN_PLACE = "retry_in_place"
+    RETRY_LANE = "retry_lane"
+    DEAD_LETTER = "dead_letter"
+
+
+@dataclass(slots=True, frozen=True)
+class RetryPolicy:
+    """``in_place`` attempts where the message was first read, then one in each of ``lanes_ms`` (delays, growing)."""
+
+    in_place: int = 3
+    base_ms: int = 100
+    max_ms: int = 5_000
+    jitter: float = 0.5
+    lanes_ms: tuple[int, ...] = ()
+    max_holds: int = 50
+
+    @property
+    def max_attempts(self) -> int:
+        """How often one message is tried at most in one life, crashes aside (invariant I15)."""
+        return self.in_place + len(self.lanes_ms)
+
+
+class Ended(NamedTuple):
+    """How an attempt ended, as data. ``failed`` is false for an answer; the rest is read from the error."""
+
+    failed: bool
+    retriable: bool = False
+    outage: bool = False
+    spends_attempt: bool = True
+    retry_after_ms: int | None = None
+
+
+class Disposition(NamedTuple):
+    """The decision. ``attempt`` is the number of attempts spent after it, ``delay_ms`` the wait, ``lane`` the retry
+    lane's index."""
+
+    verdict: Verdict
+    attempt: int
+    delay_ms: int = 0
+    lane: int | None = None
+
+
+ANSWERED = Ended(failed=False)
+
+
+def decide(
+    ended: Ended, *, policy: RetryPolicy, lane: int, attempt: int, holds: int, breaker_closed: bool, chance: float
+) -> Disposition:
+    """What becomes of an attempt that ended as ``ended``.
+
+    ``lane`` says where the record was read (``SOURCE``, ``REDRIVE`` or a retry lane's index), ``attempt`` how many
+    attempts were spent
+    before this one, ``holds`` how often it was held in a row, ``chance`` a random number from 0 to 1 for the jitter.
+    """
+    if not ended.failed:
+        return Disposition(Verdict.COMPLETE, attempt + 1)
+    if not ended.retriable:
+        return Disposition(Verdict.DEAD_LETTER, attempt + 1)
+    is_outage = ended.outage and not breaker_closed
+    if is_outage or (not ended.spends_attempt and holds < policy.max_holds):
+        wait = backoff_ms(holds + 1, base_ms=policy.base_ms, max_ms=policy.max_ms, jitter=policy.jitter, chance=chance)
+        return Disposition(Verdict.HOLD, attempt, delay_ms=max(wait, ended.retry_after_ms or 0))
+    return _after_failure(ended, policy, lane, attempt + 1, chance)
+
+
+def _after_failure(ended: Ended, policy: RetryPolicy, lane: int, spent: int, chance: float) -> Disposition:
+    if lane < 0 and spent < policy.in_place:
+        wait = backoff_ms(spent, base_ms=policy.base_ms, max_ms=policy.max_ms, jitter=policy.jitter, chance=chance)
+        return Disposition(Verdict.RETRY_IN_PLACE, spent, delay_ms=max(wait, ended.retry_after_ms or 0))
+    following = max(lane, -1) + 1
+    if following < len(policy.lanes_ms):
+        return Disposition(Verdict.RETRY_LANE, spent, delay_ms=policy.lanes_ms[following], lane=following)
+    return Disposition(Verdict.DEAD_LETTER, spent)
