@@ -1,0 +1,1 @@
+"""A real Kafka (KRaft, combined broker and controller nodes) on loopback."""
