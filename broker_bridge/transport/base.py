@@ -39,7 +39,9 @@ class GroupConsumer(Protocol):
     async def poll(self, *, max_records: int, timeout_ms: int) -> list[Record]:
         """Up to ``max_records`` records, in offset order within a partition; empty after ``timeout_ms`` without any.
 
-        Raises ``OffsetOutOfRangeError`` where the group's position is not in the log: never skips silently.
+        Raises ``OffsetOutOfRangeError`` where the group's position is not in the log: never skips silently. Its
+        ``where`` is ``topic/partition/offset``, and polls say so again until that partition is paused. Raises what a
+        hook raised. Nothing is returned between the start of ``on_revoked`` and the end of ``on_assigned``.
         """
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
@@ -125,6 +127,9 @@ class TopicAdmin(Protocol):
 
     async def topics(self) -> list[str]:
         """Every topic that is not internal, sorted."""
+
+    async def unsafe_settings(self, topics: Sequence[str]) -> list[str]:
+        """What about these topics would break the guarantee (invariant I26), one sentence each; empty where sound."""
 
     async def stop(self) -> None:
         """Disconnect. Idempotent."""
