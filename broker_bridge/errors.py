@@ -17,6 +17,7 @@ Whether trying again can help is data on the error (``retriable``), never a gues
     │   ├── LeaseLostError        lease_lost                 the partition now belongs to another worker
     │   └── OffsetOutOfRangeError offset_out_of_range
     ├── StoreError                redis_unavailable          (retriable)
+    │   └── ClaimUnreadableError  claim_unreadable           what is stored under the key is not a claim we can read
     ├── ContractError             contract_invalid
     │   ├── SchemaUnknownError    schema_unknown             the schema id or subject is nowhere
     │   ├── MalformedError        avro_malformed             the bytes are not what the schema says
@@ -170,6 +171,17 @@ class StoreError(BridgeError):
     title = "Redis does not answer"
     retriable = True
     default_remedy = "check that Redis runs, that [redis] url names it, and that maxmemory-policy is noeviction"
+
+
+class ClaimUnreadableError(StoreError):
+    """The value under a claim's key is of another type, another layout version, or damaged; it was left as it is."""
+
+    code = "claim_unreadable"
+    title = "Stored claim cannot be read"
+    retriable = False
+    default_remedy = (
+        "run a release that reads this layout; or, if the key belongs to something else, delete it or change the prefix"
+    )
 
 
 class ContractError(BridgeError):

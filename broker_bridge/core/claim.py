@@ -1,8 +1,6 @@
-"""Idempotency claims: the vocabulary and, as a table, what becomes of a claim.
+"""Idempotency claims: the vocabulary, and the value a store keeps. ``core.claim_rules`` has what becomes of it.
 
-A claim says who may work on one idempotency key of one group. It is the state machine of docs/reliability.md; the
-store that
-keeps claims (Redis by one Lua script a batch, or memory) must answer as ``transition`` here does.
+A claim says who may work on one idempotency key of one group.
 """
 
 from __future__ import annotations
@@ -12,8 +10,28 @@ import struct
 import zlib
 from typing import NamedTuple
 
+from broker_bridge.errors import ClaimUnreadableError, UsageError
+
 NO_REPLAY = b"\0" * 8
 """The replay field of a claim request that is not part of a replay."""
+
+NO_FINGERPRINT = b"\0" * 8
+"""A stored fingerprint that conflicts with nothing."""
+
+KEY_BYTES = 16
+"""The size of a claim's key."""
+
+MAX_TOKEN = 1 << 53
+"""Tokens and times stay below this, because Lua counts in doubles."""
+
+MAX_ATTEMPT = 0xFFFF
+"""The largest attempt count that a claim can hold; crash counts stop growing here."""
+
+MAX_DETAIL_BYTES = 1024
+"""The largest result (or dead letter's place) that a claim can hold."""
+
+FORMAT_VERSION = 1
+"""The first byte of every stored claim that this release writes."""
 
 
 class ClaimState(enum.IntEnum):
@@ -37,7 +55,7 @@ class ClaimStatus(enum.IntEnum):
     CONFLICT = 4
     """The fingerprint differs from the stored one: compare canonical payloads before calling it a conflict."""
     DEAD = 5
-    """Dead-lettered before, and this is not a new replay of it."""
+    """Dead-lettered before, and this is not a new replay of it: ``result`` has the dead letter's place."""
     SUPERSEDED = 6
     """A later attempt of this message exists already (this is an old copy): nothing to do."""
 
@@ -45,12 +63,10 @@ class ClaimStatus(enum.IntEnum):
 class ClaimRequest(NamedTuple):
     """One key to be claimed.
 
-    ``key`` 16 bytes, hash of (namespace, idempotency key). ``nonce`` 8 random bytes, new for each delivery, so that
-    a repeated call
-    of the same delivery is recognised. ``fingerprint`` 8 bytes, hash of the payload as encoded. ``origin`` 16 bytes:
-    source
-    coordinates (``pack_origin``). ``attempt`` attempts spent so far, as carried by the record. ``replay`` 8 bytes or
-    ``NO_REPLAY``.
+    ``key`` 16 bytes, hash of (namespace, idempotency key). ``nonce`` 8 random bytes, new for each delivery, so that a
+    repeated call of the same delivery is recognised. ``fingerprint`` 8 bytes, hash of the payload as encoded.
+    ``origin`` 16 bytes: source coordinates (``pack_origin``). ``attempt`` attempts spent so far, as carried by the
+    record. ``replay`` 8 bytes or ``NO_REPLAY``.
     """
 
     key: bytes
@@ -62,7 +78,11 @@ class ClaimRequest(NamedTuple):
 
 
 class ClaimAnswer(NamedTuple):
-    """What came of a request. ``token`` is set when granted; ``attempt`` and ``crashes`` are the stored counts."""
+    """What came of a request. ``token`` is set when granted; the rest is what the store holds.
+
+    ``attempt`` and ``crashes`` are the stored counts, ``origin`` the coordinates of the copy that last held the claim,
+    ``settled_at_ms`` when it was settled by the store's clock (0 while in progress).
+    """
 
     status: ClaimStatus
     token: int = 0
@@ -71,6 +91,7 @@ class ClaimAnswer(NamedTuple):
     retry_after_ms: int = 0
     result: bytes = b""
     origin: bytes = b""
+    settled_at_ms: int = 0
 
 
 class Held(NamedTuple):
@@ -95,8 +116,8 @@ class SettleKind(enum.IntEnum):
 
 
 class Settlement(NamedTuple):
-    """One claim to be settled. ``detail`` is the result to store (COMPLETE, ≤ 1 KB) or the dead letter's place
-    (DEAD)."""
+    """One claim to be settled. ``detail`` is the result to store (COMPLETE) or the dead letter's place (DEAD), at most
+    ``MAX_DETAIL_BYTES``."""
 
     key: bytes
     nonce: bytes
@@ -126,6 +147,96 @@ class ClaimView(NamedTuple):
     fingerprint: bytes
     replay: bytes
     detail: bytes
+
+
+class StoredClaim(NamedTuple):
+    """The value a store keeps under one (group, key). Times in ms since the epoch, by the store's clock.
+
+    ``attempt`` counts attempts spent, in-place ones included. ``copy_attempt`` is the count that the live copy of the
+    record carries in Kafka: the holder's copy while in progress, the retry copy once that is acknowledged; copies that
+    carry less are superseded. They are two numbers because in-place attempts are written down here
+    (``IdempotencyStore.renew``) while the copy still carries what it was sent with::
+
+        copy in Kafka carries 0   claim (attempt 0) · try, fail, renew (attempt 1) · SIGTERM: release
+        the same copy comes again, carrying 0. Judged by ``attempt`` it is older than itself, and lost.
+    """
+
+    state: ClaimState
+    attempt: int
+    copy_attempt: int
+    crashes: int
+    nonce: bytes
+    token: int
+    lease_end_ms: int
+    fingerprint: bytes
+    replay: bytes
+    origin: bytes
+    settled_at_ms: int
+    detail: bytes
+
+    def encode(self) -> bytes:
+        """The bytes of layout version 1: ``FORMAT``, then ``detail``. The Lua scripts read and write the same."""
+        return FORMAT.pack(FORMAT_VERSION, *self[:-1]) + self.detail
+
+    @classmethod
+    def decode(cls, value: bytes) -> StoredClaim:
+        """The reverse of ``encode``. Raises ``ClaimUnreadableError`` for another version or for damage."""
+        if len(value) < FORMAT.size or value[0] != FORMAT_VERSION:
+            found = f"layout version {value[0]}" if value else "no layout version"
+            raise ClaimUnreadableError(f"{len(value)} bytes with {found} are not a claim of version {FORMAT_VERSION}")
+        _, number, *fields = FORMAT.unpack_from(value)
+        state = _STATES.get(number)
+        if state is None:
+            raise ClaimUnreadableError(f"state {number} is none that a release writes")
+        return cls(state, *fields, value[FORMAT.size :])
+
+    def view(self) -> ClaimView:
+        """What the audit and the operator see of it."""
+        return ClaimView(
+            state=self.state,
+            token=self.token,
+            attempt=self.attempt,
+            crashes=self.crashes,
+            lease_end_ms=self.lease_end_ms,
+            settled_at_ms=self.settled_at_ms,
+            origin=self.origin,
+            fingerprint=self.fingerprint,
+            replay=self.replay,
+            detail=self.detail,
+        )
+
+
+FORMAT = struct.Struct(">BBHHH8sQQ8s8s16sQ")
+"""The version, then the fields of ``StoredClaim`` in their order: 72 bytes, big endian."""
+
+_STATES = {int(state): state for state in ClaimState}
+
+
+def check_request(request: ClaimRequest) -> None:
+    """Raise ``UsageError`` for a request that does not fit the layout (it would be cut or shifted silently)."""
+    sizes = tuple(map(len, (request.key, request.nonce, request.fingerprint, request.origin, request.replay)))
+    if sizes != (KEY_BYTES, 8, 8, 16, 8):
+        raise UsageError(f"key, nonce, fingerprint, origin, replay must be 16, 8, 8, 16, 8 bytes, not {sizes}")
+    _check_attempt(request.attempt)
+
+
+def check_held(held: Held | Settlement) -> None:
+    """Raise ``UsageError`` for a renewal or settlement that does not fit the layout."""
+    if (len(held.key), len(held.nonce)) != (KEY_BYTES, 8):
+        raise UsageError(f"key and nonce must be 16 and 8 bytes, not {len(held.key)} and {len(held.nonce)}")
+    if not 0 <= held.token < MAX_TOKEN:
+        raise UsageError(f"token {held.token} was never minted by a store")
+    _check_attempt(held.attempt)
+    if isinstance(held, Settlement) and len(held.detail) > MAX_DETAIL_BYTES:
+        raise UsageError(
+            f"a claim holds at most {MAX_DETAIL_BYTES} bytes of detail, not {len(held.detail)}",
+            remedy="store no result with the claim, or a digest of it",
+        )
+
+
+def _check_attempt(attempt: int) -> None:
+    if not 0 <= attempt <= MAX_ATTEMPT:
+        raise UsageError(f"attempt must be from 0 to {MAX_ATTEMPT}, not {attempt}")
 
 
 def pack_origin(topic: str, partition: int, offset: int) -> bytes:
