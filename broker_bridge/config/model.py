@@ -1,0 +1,139 @@
+"""The whole of ``bridge.toml`` as frozen models: what is set once for all routes, and the list of routes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
+
+from broker_bridge.config.route import RouteConfig
+from broker_bridge.config.types import (
+    Address,
+    Addresses,
+    ConfigFile,
+    ConfigPath,
+    DurationMs,
+    KafkaName,
+    SecretUrl,
+    Section,
+    host_of,
+    problem,
+)
+
+DEFAULT_SERVICE = "broker-bridge"
+
+
+class BridgeSection(Section):
+    """``[bridge]``: the service's name in logs and dead letters, where the schemas are, where state files go."""
+
+    service: str = Field(default=DEFAULT_SERVICE, min_length=1)
+    schemas: ConfigPath = Path("schemas")
+    data_dir: ConfigPath | None = None
+
+
+class KafkaSection(Section):
+    """``[kafka]``: how to reach the brokers. ``delivery_timeout_ms`` bounds every send."""
+
+    bootstrap: Addresses = "127.0.0.1:9092"
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    username: str | None = None
+    password: SecretStr | None = None
+    ca_file: ConfigFile | None = None
+    cert_file: ConfigFile | None = None
+    key_file: ConfigFile | None = None
+    session_timeout_ms: DurationMs = Field(default=45_000, ge=1, validation_alias="session_timeout")
+    rebalance_timeout_ms: DurationMs = Field(default=60_000, ge=1, validation_alias="rebalance_timeout")
+    allow_plaintext: bool = False
+    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "none"
+    delivery_timeout_ms: DurationMs = Field(default=30_000, ge=1, validation_alias="delivery_timeout")
+
+
+def _redis_url(url: SecretUrl) -> SecretUrl:
+    if url.get_secret_value().partition("://")[0] not in ("redis", "rediss") or not host_of(url.get_secret_value()):
+        raise problem(
+            "must be a redis:// or rediss:// URL with a host", 'for example: url = "redis://127.0.0.1:6379/0"'
+        )
+    return url
+
+
+class RedisSection(Section):
+    """``[redis]``: where claims are kept. ``wait_replicas`` > 0 waits for that many replicas after each write."""
+
+    url: Annotated[SecretUrl, AfterValidator(_redis_url)] = SecretUrl("redis://127.0.0.1:6379/0")
+    prefix: KafkaName = "bb"
+    wait_replicas: int = Field(default=0, ge=0)
+    allow_eviction: bool = False
+    allow_plaintext: bool = False
+
+
+def _off_is_none(written: object) -> object:
+    return None if written == "off" else written
+
+
+class HealthSection(Section):
+    """``[health]``: where each worker answers health and metrics. Port 0 takes a free one; ``"off"`` is None."""
+
+    listen: Annotated[Address | None, BeforeValidator(_off_is_none)] = "127.0.0.1:0"
+
+
+class LoggingSection(Section):
+    """``[logging]``: ``auto`` is for people on a terminal and JSON elsewhere."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "console", "auto"] = "auto"
+
+
+class ProducerSection(Section):
+    """``[producer]``: the CloudEvents source of what this service writes, by default the service's name."""
+
+    source: str = Field(default=DEFAULT_SERVICE, min_length=1)
+
+
+class BridgeConfig(Section):
+    """Everything in ``bridge.toml``."""
+
+    bridge: BridgeSection = BridgeSection()
+    kafka: KafkaSection = KafkaSection()
+    redis: RedisSection = RedisSection()
+    health: HealthSection = HealthSection()
+    logging: LoggingSection = LoggingSection()
+    producer: ProducerSection = ProducerSection()
+    routes: list[RouteConfig] = Field(default=[], validation_alias="route")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sources(cls, data: Any) -> Any:
+        """Fill in ``producer.source`` from the service's name, and each output's source from that."""
+        if not isinstance(data, dict):
+            return data
+        service = _text(data.get("bridge"), "service") or DEFAULT_SERVICE
+        source = _text(data.get("producer"), "source") or service
+        filled = dict(data)
+        if "producer" not in data or data["producer"] == {}:
+            filled["producer"] = {"source": source}
+        key = "route" if "route" in data else "routes"
+        if isinstance(data.get(key), list):
+            filled[key] = [_with_source(route, source) for route in data[key]]
+        return filled
+
+    def route(self, name: str) -> RouteConfig | None:
+        """The route of that name, None where there is none."""
+        return next((route for route in self.routes if route.name == name), None)
+
+
+def _text(section: object, key: str) -> str | None:
+    found = section.get(key) if isinstance(section, dict) else getattr(section, key, None)
+    return found if isinstance(found, str) else None
+
+
+def _with_source(route: Any, source: str) -> Any:
+    if isinstance(route, RouteConfig):
+        if route.output is None or route.output.source:
+            return route
+        return route.model_copy(update={"output": route.output.model_copy(update={"source": source})})
+    output = route.get("output") if isinstance(route, dict) else None
+    if isinstance(output, dict) and "source" not in output:
+        return {**route, "output": {**output, "source": source}}
+    return route

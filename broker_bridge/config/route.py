@@ -1,0 +1,207 @@
+"""One ``[[route]]``: which topic goes to which target under which policies."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, model_validator
+
+from broker_bridge.config.types import DurationMs, KafkaName, Section, SizeBytes, masked_url, problem
+from broker_bridge.core.duration import UNITS_MS
+from broker_bridge.core.lanes import LaneNames, topic_name_problem
+
+Count = Annotated[int, Field(ge=1)]
+
+
+def _http_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise problem(f"must be an http:// or https:// URL with a host, not {masked_url(url)!r}")
+    if "@" in parts.netloc:
+        raise problem("must not carry a user or password", "send credentials in [route.target] headers")
+    return url
+
+
+def _handler(name: str) -> str:
+    module, colon, attribute = name.partition(":")
+    parts = [*module.split("."), *attribute.split(".")]
+    if not colon or not all(part.isidentifier() for part in parts):
+        raise problem(f"must be module:function, not {name!r}", 'for example: handler = "shop.handlers:capture"')
+    return name
+
+
+def _header_names(headers: dict[str, str]) -> dict[str, str]:
+    for name, value in headers.items():
+        if not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
+            raise problem(f"{name!r} is not a header name")
+        if any(ord(char) < 32 or ord(char) == 127 for char in value):
+            raise problem(f"the value of {name!r} holds a control character")
+    return headers
+
+
+class HttpTarget(Section):
+    """An HTTP endpoint: each message is a POST to ``url``, answered within ``timeout_ms``.
+
+    ``headers`` are sent with each request; their values are taken for secrets. ``allow_hosts`` empty means: only the
+    host of ``url``.
+    """
+
+    kind: Literal["http"] = "http"
+    url: Annotated[str, AfterValidator(_http_url)]
+    timeout_ms: DurationMs = Field(default=10_000, ge=1, validation_alias="timeout")
+    headers: Annotated[dict[str, str], AfterValidator(_header_names)] = Field(default={}, repr=False)
+    allow_hosts: list[str] = Field(default=[])
+    max_response_bytes: SizeBytes = Field(default=1 << 20, ge=1)
+
+
+class PythonTarget(Section):
+    """A handler in this process, ``module:attribute``, that answers within ``timeout_ms``."""
+
+    kind: Literal["python"] = "python"
+    handler: Annotated[str, AfterValidator(_handler)]
+    timeout_ms: DurationMs = Field(default=20_000, ge=1, validation_alias="timeout")
+
+
+class TopicTarget(Section):
+    """Another topic: to the partition of the same number, or to the one the key decides."""
+
+    kind: Literal["topic"] = "topic"
+    topic: KafkaName
+    partitions: Literal["same", "key"] = "key"
+
+
+Target = Annotated[HttpTarget | PythonTarget | TopicTarget, Field(discriminator="kind")]
+
+
+class ContractSection(Section):
+    """The schema that messages are read as; without ``version`` the latest."""
+
+    subject: str = Field(min_length=1)
+    version: int | None = Field(default=None, ge=1)
+
+
+class OutputSection(Section):
+    """Where the target's answers are published and under which contract.
+
+    ``key`` names the field of the answer that becomes the record key; without it the source's key is kept. ``source``
+    is the CloudEvents source, by default that of ``[producer]``; ``type`` the CloudEvents type, by default the
+    subject.
+    """
+
+    topic: KafkaName
+    subject: str = Field(min_length=1)
+    version: int | None = Field(default=None, ge=1)
+    key: str | None = Field(default=None, min_length=1)
+    source: str = ""
+    type: str | None = Field(default=None, min_length=1)
+
+
+class RetrySection(Section):
+    """Attempts at the source (``in_place``, the first included) with full backoff between them, then the lanes.
+
+    The n-th wait is ``min(max_ms, base_ms * 2**(n-1))``, of which the share ``jitter`` is random. Each of
+    ``lanes_ms`` is one more attempt, made that long after the one before.
+    """
+
+    in_place: Count = 3
+    base_ms: DurationMs = Field(default=100, validation_alias="base")
+    max_ms: DurationMs = Field(default=5_000, validation_alias="max")
+    jitter: float = Field(default=0.5, ge=0, le=1)
+    lanes_ms: list[Annotated[DurationMs, Field(ge=1)]] = Field(default=[], validation_alias="lanes")
+
+
+class ClaimSection(Section):
+    """Idempotency claims: a claim in work holds for ``lease_ms``, a settled one is remembered for ``ttl_ms``."""
+
+    lease_ms: DurationMs = Field(default=30_000, ge=1, validation_alias="lease")
+    ttl_ms: DurationMs = Field(default=7 * UNITS_MS["d"], ge=1, validation_alias="ttl")
+    crash_limit: Count = 3
+    on_redis_down: Literal["block", "fallback", "fail_open"] = "block"
+
+
+class BreakerSection(Section):
+    """When failures count as an outage of the target.
+
+    Of the last ``window`` outcomes at least ``min_failures`` and the share ``failure_ratio`` failed, over at least
+    ``min_keys`` different keys. Then no delivery for ``open_ms``, doubled each time the ``probes`` fail, up to
+    ``max_open_ms``.
+    """
+
+    window: Count = 50
+    min_failures: Count = 5
+    min_keys: Count = 3
+    failure_ratio: float = Field(default=0.5, gt=0, le=1)
+    open_ms: DurationMs = Field(default=1_000, ge=1, validation_alias="open")
+    max_open_ms: DurationMs = Field(default=30_000, ge=1, validation_alias="max_open")
+    probes: Count = 1
+
+
+class DeadLetterSection(Section):
+    """What a dead letter tells (``message`` adds the scrubbed error text) and how often it may be replayed."""
+
+    message: bool = False
+    on_dead: Literal["release", "hold"] = "release"
+    max_hops: Count = 5
+
+
+class ShutdownSection(Section):
+    """How long work in hand may go on after SIGTERM or when a partition is given up."""
+
+    drain_ms: DurationMs = Field(default=20_000, validation_alias="drain")
+
+
+class LanesSection(Section):
+    """How long the lanes keep their records. Partitions are always as many as the source topic has.
+
+    The default is a day less than that of ``claims.ttl_ms``, so that a replayed dead letter still meets its claim
+    (I19).
+    """
+
+    retention_ms: DurationMs = Field(default=6 * UNITS_MS["d"], ge=1, validation_alias="retention")
+
+
+class RouteConfig(Section):
+    """One route. ``group`` is the consumer group, by default the route's name."""
+
+    name: KafkaName
+    topic: KafkaName
+    group: KafkaName = ""
+    order: Literal["key", "partition", "none"] = "key"
+    concurrency: Count = 16
+    max_in_flight: Count = 2_000
+    max_in_flight_bytes: SizeBytes = Field(default=64 << 20, ge=1)
+    poll_records: Count = 500
+    commit_interval_ms: DurationMs = Field(default=500, ge=1, validation_alias="commit_interval")
+    contract: ContractSection | None = None
+    target: Target
+    output: OutputSection | None = None
+    retry: RetrySection = RetrySection()
+    claims: ClaimSection = ClaimSection()
+    breaker: BreakerSection = BreakerSection()
+    dead_letter: DeadLetterSection = DeadLetterSection()
+    shutdown: ShutdownSection = ShutdownSection()
+    lanes: LanesSection = LanesSection()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _group_is_name(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or "group" in data:
+            return data
+        name = data.get("name")
+        sound = isinstance(name, str) and topic_name_problem(name) is None
+        return {**data, "group": name if sound else "unnamed"}  # a bad name is reported once, as the name
+
+    @property
+    def lane_names(self) -> LaneNames:
+        """The names of this route's lanes."""
+        return LaneNames(self.group, self.topic)
+
+    @property
+    def target_timeout_ms(self) -> int:
+        """How long one attempt at the target may take; 0 for a topic, which has Kafka's delivery deadline."""
+        return 0 if isinstance(self.target, TopicTarget) else self.target.timeout_ms
