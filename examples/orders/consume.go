@@ -27,8 +27,8 @@ func defineConsume(flags *flag.FlagSet) func(context.Context, streams) error {
 	var timeoutSeconds float64
 	brokers, schemas := brokersFlag(flags), schemasFlag(flags)
 	flags.Var(&o.topics, "topic", "`TOPIC` to read; may be given more than once")
-	flags.IntVar(&o.max, "max", 1, "`N` records to read, over all topics")
-	flags.Float64Var(&timeoutSeconds, "timeout-s", 30, "`SECONDS` after which to give up, with exit status 3")
+	flags.IntVar(&o.max, "max", 1, "stop after `N` records, over all topics")
+	flags.Float64Var(&timeoutSeconds, "timeout-s", 30, "give up after `S` seconds, with exit status 3")
 	flags.StringVar(&o.group, "group", "", "consumer `GROUP`: go on where it stopped, and commit what was printed")
 	return func(ctx context.Context, io streams) error {
 		o.brokers, o.schemas = *brokers, *schemas
@@ -46,7 +46,7 @@ func (o consumeOptions) validate() error {
 	case o.timeout <= 0:
 		return badUsage("--timeout-s must be more than 0")
 	}
-	return nil
+	return checkBrokers(o.brokers)
 }
 
 // consume prints o.max records and returns nil, or errTimeout if they did not

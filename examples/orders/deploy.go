@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -20,6 +21,10 @@ type service struct {
 	deployed *Sender // nil before the first deployment
 	version  int     // that it writes
 }
+
+// partingTimeout is how long a run that failed, or was asked to stop, waits
+// for the answers that are still due.
+const partingTimeout = 10 * time.Second
 
 // sendAll sends the stream. It returns once every record that was sent has
 // its answer from Kafka: nil if all were acknowledged, errInterrupted if ctx
@@ -39,7 +44,11 @@ func (s *service) sendAll(ctx context.Context) error {
 			break
 		}
 	}
-	flushed := s.deployed.stop()
+	patience := s.options.deliveryTimeout
+	if running.Err() != nil {
+		patience = min(patience, partingTimeout)
+	}
+	flushed := s.deployed.stop(patience)
 	if ctx.Err() != nil {
 		return firstError(flushed, errInterrupted)
 	}
@@ -75,12 +84,11 @@ func (s *service) sendOne(running context.Context, event Event, fail context.Can
 // deploy replaces the running client as a rolling update would: the old one
 // flushes and closes before the new one connects.
 func (s *service) deploy(running context.Context, version int, fail context.CancelCauseFunc) error {
-	err := s.deployed.stop()
+	err := s.deployed.stop(s.options.deliveryTimeout)
 	s.deployed = nil
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(s.log, "deployed orders with schema %s\n", s.maker.schemas[version])
 	o := s.options
 	client, err := newProducer(o.brokers, o.deliveryTimeout, kgo.MaxBufferedRecords(2*maxInFlight))
 	if err != nil {
@@ -92,5 +100,6 @@ func (s *service) deploy(running context.Context, version int, fail context.Canc
 	}
 	s.deployed = newSender(client, o.deliveryTimeout, s.manifest, s.tally, fail)
 	s.version = version
+	fmt.Fprintf(s.log, "deployed orders with schema %s\n", s.maker.schemas[version])
 	return nil
 }

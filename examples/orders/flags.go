@@ -51,10 +51,10 @@ func (l *stringList) Set(value string) error {
 
 // brokersFlag registers --brokers: a comma separated list of host:port.
 func brokersFlag(flags *flag.FlagSet) *string {
-	return flags.String("brokers", "127.0.0.1:9092", "Kafka bootstrap `HOST:PORT`s, comma separated")
+	return flags.String("brokers", "127.0.0.1:9092", "Kafka bootstrap servers, `HOST:PORT,...`")
 }
 
 // schemasFlag registers --schemas: the directory that holds the contracts.
 func schemasFlag(flags *flag.FlagSet) *string {
-	return flags.String("schemas", "schemas", "`DIR` with ids.jsonl, <subject>/v<N>.avsc and golden/")
+	return flags.String("schemas", "schemas", "directory `DIR` with ids.jsonl, <subject>/v<N>.avsc and golden/")
 }

@@ -26,12 +26,20 @@ func newProducer(brokers string, deliveryTimeout time.Duration, extra ...kgo.Opt
 }
 
 func newClient(brokers string, options ...kgo.Opt) (*kgo.Client, error) {
-	seeds := strings.Split(brokers, ",")
-	client, err := kgo.NewClient(append(options, kgo.SeedBrokers(seeds...), kgo.ClientID("orders"))...)
-	if err != nil {
-		return nil, badUsage("bad Kafka settings: %s", err)
+	return kgo.NewClient(append(options, seedBrokers(brokers), kgo.ClientID("orders"))...)
+}
+
+func seedBrokers(brokers string) kgo.Opt { return kgo.SeedBrokers(strings.Split(brokers, ",")...) }
+
+// checkBrokers checks the form of --brokers before anything is begun.
+func checkBrokers(brokers string) error {
+	if brokers == "" {
+		return badUsage("--brokers must not be empty")
 	}
-	return client, nil
+	if err := kgo.ValidateOpts(seedBrokers(brokers)); err != nil {
+		return badUsage("--brokers %q is not HOST:PORT,...: %s", brokers, err)
+	}
+	return nil
 }
 
 // requireTopics fails unless Kafka answers and has every one of the topics.

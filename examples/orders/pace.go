@@ -21,6 +21,9 @@ func (p *pacer) wait(ctx context.Context) {
 		return
 	}
 	now := time.Now()
+	if p.next.IsZero() {
+		p.next = now
+	}
 	if earliest := now.Add(-maxCatchUp); p.next.Before(earliest) {
 		p.next = earliest
 	}

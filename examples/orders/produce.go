@@ -24,17 +24,17 @@ func defineProduce(flags *flag.FlagSet) func(context.Context, streams) error {
 	brokers, schemas := brokersFlag(flags), schemasFlag(flags)
 	flags.StringVar(&o.topic, "topic", "orders.placed", "`TOPIC` to write to; it must exist")
 	flags.StringVar(&o.manifest, "manifest", "", "`FILE` for one JSON line per acknowledged record; overwritten")
-	flags.IntVar(&o.plan.Count, "count", 20000, "`N` different events, rejected and poison ones included")
-	flags.Float64Var(&o.rate, "rate", 1000, "events a `SECOND`; 0 is as fast as possible")
-	flags.IntVar(&o.plan.Customers, "customers", 500, "`N` different customers, the keys")
-	flags.Uint64Var(&o.plan.Seed, "seed", 7, "`N`; equal seeds give equal orders in equal order")
-	flags.StringVar(&o.plan.IDPrefix, "id-prefix", "o", "`TEXT` before the number in every order id")
-	flags.Float64Var(&o.plan.DeployV2After, "deploy-v2-after", 0.5, "`SHARE` of the stream after which schema version 2 is deployed")
-	flags.Float64Var(&o.plan.Duplicates, "duplicates", 0.01, "`SHARE` of the events sent a second time, 10 to 200 events later")
-	flags.IntVar(&o.plan.PoisonBytes, "poison-bytes", 20, "`N` events whose value is no framed Avro, or is cut short")
-	flags.IntVar(&o.plan.PoisonSchemaID, "poison-schema-id", 20, "`N` events framed with a schema id nobody knows")
-	flags.IntVar(&o.plan.Rejected, "rejected", 40, "`N` valid orders that payments refuses (note "+noteDeclined+")")
-	flags.Float64Var(&deliverySeconds, "delivery-timeout-s", 120, "`SECONDS` a record may wait for its acknowledgement")
+	flags.IntVar(&o.plan.Count, "count", 20000, "number `N` of different events, rejected and poison ones included")
+	flags.Float64Var(&o.rate, "rate", 1000, "events per second, `R`; 0 is as fast as possible")
+	flags.IntVar(&o.plan.Customers, "customers", 500, "number `N` of customers, which are the keys")
+	flags.Uint64Var(&o.plan.Seed, "seed", 7, "random seed `N`: equal seeds give equal orders in equal order")
+	flags.StringVar(&o.plan.IDPrefix, "id-prefix", "o", "`TEXT` that begins every order id")
+	flags.Float64Var(&o.plan.DeployV2After, "deploy-v2-after", 0.5, "deploy schema version 2 after this `SHARE` of the stream")
+	flags.Float64Var(&o.plan.Duplicates, "duplicates", 0.01, "send this `SHARE` of the events a second time, 10 to 200 events later")
+	flags.IntVar(&o.plan.PoisonBytes, "poison-bytes", 20, "`N` of the events have a value that is no framed Avro, or is cut short")
+	flags.IntVar(&o.plan.PoisonSchemaID, "poison-schema-id", 20, "`N` of the events are framed with a schema id nobody knows")
+	flags.IntVar(&o.plan.Rejected, "rejected", 40, "`N` of the events are valid orders that payments refuses (note "+noteDeclined+")")
+	flags.Float64Var(&deliverySeconds, "delivery-timeout-s", 120, "fail when a record has no acknowledgement after `S` seconds")
 	return func(ctx context.Context, io streams) error {
 		o.brokers, o.schemas = *brokers, *schemas
 		o.deliveryTimeout = time.Duration(deliverySeconds * float64(time.Second))
@@ -50,6 +50,9 @@ func (o produceOptions) validate() error {
 		return badUsage("--rate must be 0 or more, not %v", o.rate)
 	case o.deliveryTimeout < time.Second:
 		return badUsage("--delivery-timeout-s must be 1 or more")
+	}
+	if err := checkBrokers(o.brokers); err != nil {
+		return err
 	}
 	return o.plan.validate()
 }

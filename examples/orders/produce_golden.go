@@ -24,6 +24,9 @@ func defineProduceGolden(flags *flag.FlagSet) func(context.Context, streams) err
 // produceGolden writes one record per golden vector, in the order of their
 // file names, and prints where each went.
 func produceGolden(ctx context.Context, brokers, topic, schemas string, io streams) error {
+	if err := checkBrokers(brokers); err != nil {
+		return err
+	}
 	catalog, vectors, err := loadGolden(schemas)
 	if err != nil {
 		return err
