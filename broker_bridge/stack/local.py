@@ -9,7 +9,6 @@ with LocalStack(StackSpec(tie_to_parent=True)) as stack:
 from __future__ import annotations
 
 import contextlib
-import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +25,7 @@ from broker_bridge.stack.processes import this_process
 from broker_bridge.stack.redis_server import RedisServer, server_version
 from broker_bridge.stack.server import Surroundings
 from broker_bridge.stack.spec import ServerStatus, StackSpec, StackStatus
-from broker_bridge.stack.state import ProcessState, StackState, exclusive, read_state, write_state
+from broker_bridge.stack.state import ProcessState, StackState, exclusive, read_state, remove_data, write_state
 
 PORT_TRIES = 3
 
@@ -97,17 +96,13 @@ class LocalStack:
         if self._state is None:
             return
         with exclusive(self.data_dir):
+            self._refresh()
             self._stop_servers()
 
     def wipe(self) -> None:
-        """Stop, then remove the data folder. Raises StackError when it cannot be removed."""
+        """Stop, then remove what the stack wrote. Raises StackError when it cannot be removed."""
         self.stop()
-        try:
-            if self.data_dir.exists():
-                shutil.rmtree(self.data_dir)
-        except OSError as error:
-            detail = f"cannot be removed: {error.strerror or error}"
-            raise StackError(detail, where=str(error.filename or self.data_dir), remedy="remove it by hand") from error
+        remove_data(self.data_dir)
 
     def restart_redis(self) -> None:
         """Redis down and up again on its port, with what it had on disk."""
@@ -127,6 +122,7 @@ class LocalStack:
         """Ask every server now."""
         if self._state is None:
             return StackStatus(state="stopped", data_dir=str(self.data_dir))
+        self._refresh()
         servers = [
             ServerStatus(
                 name=server.name,
@@ -166,9 +162,10 @@ class LocalStack:
 
     def _boot(self, layout: StackState) -> None:
         tied_to = ProcessState.of(this_process()) if self.spec.tie_to_parent else None
-        self._adopt(layout.model_copy(update={"tied_to": tied_to, "versions": self._versions()}))
+        layout = layout.model_copy(update={"tied_to": tied_to, "versions": self._versions()})
+        self._adopt(layout)
         with self._undone_on_failure():
-            self._save()
+            write_state(self.data_dir, layout)
             self._progress(f"starting Kafka on {self.bootstrap} ({self.spec.brokers} node(s))")
             self.kafka.launch()
             self._progress(f"starting Redis on 127.0.0.1:{self.redis.port}")
@@ -223,6 +220,15 @@ class LocalStack:
         )
         self.redis.process.identity = state.redis.process.identity() if state.redis.process else None
 
+    def _refresh(self) -> None:
+        """Learn of servers that another process restarted since."""
+        on_disk = read_state(self.data_dir)
+        if on_disk is None or self._state is None or on_disk.run_id != self._state.run_id:
+            return
+        known = [*(node.process for node in on_disk.kafka), on_disk.redis.process]
+        for server, process in zip((*self.kafka.brokers, self.redis), known, strict=True):
+            server.process.identity = process.identity() if process else None
+
     def _save(self) -> None:
         # Nodes launch and stop in parallel: one of them writes at a time, each what is true then.
         with self._writing:
@@ -234,7 +240,8 @@ class LocalStack:
             ]
             redis = self._state.redis.model_copy(update={"process": ProcessState.of(self.redis.process.identity)})
             self._state = self._state.model_copy(update={"kafka": kafka, "redis": redis})
-            if self.data_dir.is_dir():
+            on_disk = read_state(self.data_dir)
+            if on_disk is not None and on_disk.run_id == self._state.run_id:
                 write_state(self.data_dir, self._state)
 
     def _runtime(self) -> tuple[Path, list[Path]]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,6 +60,8 @@ class StackState(_Part):
     """Everything a later command needs to know of a stack."""
 
     version: Literal[1] = 1
+    # Drawn at each start: a process that still remembers an earlier run must not write over a later one.
+    run_id: str = Field(default_factory=lambda: uuid.uuid4().hex)
     engine: Literal["native", "docker"]
     cluster_id: str
     kafka_heap_mb: int = Field(ge=64)
@@ -87,7 +91,7 @@ def read_state(data_dir: Path) -> StackState | None:
         raise StackError(
             f"the state file is damaged ({place}: {first['msg']})",
             where=str(path),
-            remedy=f"see whether servers of this stack still run (pgrep -af {data_dir}), end those, "
+            remedy=f"see whether servers of this stack still run (pgrep -af 'redis-server|{data_dir}'), end those, "
             "then remove the file; the data beside it stays good",
         ) from error
     except OSError as error:
@@ -105,6 +109,25 @@ def write_state(data_dir: Path, state: StackState) -> None:
         handle.flush()
         os.fsync(handle.fileno())
     scratch.replace(path)
+
+
+def remove_data(data_dir: Path) -> None:
+    """Remove what a stack wrote, and the folder if nothing else is in it. Raises StackError.
+
+    By name, not the whole folder: `--data-dir .` must not cost anyone their work.
+    """
+    try:
+        for pattern in ("kafka-[0-9]*", "redis", "redis.log*", STATE_FILE + "*", LOCK_FILE):
+            for found in data_dir.glob(pattern):
+                if found.is_dir() and not found.is_symlink():
+                    shutil.rmtree(found)
+                else:
+                    found.unlink(missing_ok=True)
+        if data_dir.is_dir() and not any(data_dir.iterdir()):
+            data_dir.rmdir()
+    except OSError as error:
+        detail = f"cannot be removed: {error.strerror or error}"
+        raise StackError(detail, where=str(error.filename or data_dir), remedy="remove it by hand") from error
 
 
 @contextmanager
