@@ -1,0 +1,22 @@
+"""Avro contracts: framing, codec, compatibility, and where schemas come from."""
+
+from broker_bridge.contracts.codec import Codec, Decoded
+from broker_bridge.contracts.compatibility import Mode, Problem, check
+from broker_bridge.contracts.contract import Contract, parse_contract
+from broker_bridge.contracts.directory import SchemaDirectory
+from broker_bridge.contracts.forms import Form
+from broker_bridge.contracts.framing import frame, unframe
+
+__all__ = [
+    "Codec",
+    "Contract",
+    "Decoded",
+    "Form",
+    "Mode",
+    "Problem",
+    "SchemaDirectory",
+    "check",
+    "frame",
+    "parse_contract",
+    "unframe",
+]

@@ -1,0 +1,160 @@
+"""Values to framed Avro bytes and back.
+
+Readers and writers are compiled once for each schema (pair) and kept; see ``reader_compiler`` and ``writer_compiler``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel
+
+from broker_bridge.contracts.contract import Contract
+from broker_bridge.contracts.directory import SchemaDirectory
+from broker_bridge.contracts.forms import Form
+from broker_bridge.contracts.framing import PREFIX_BYTES, peek, prefix
+from broker_bridge.contracts.guards import DEFAULT_MAX_ITEMS, DEFAULT_MAX_VALUE_BYTES, Limits
+from broker_bridge.contracts.reader_compiler import compile_reader
+from broker_bridge.contracts.writer_compiler import compile_writer
+from broker_bridge.errors import ContractError, IncompatibleError, MalformedError, ValueInvalidError
+from broker_bridge.message import SchemaRef
+
+Encodable = Mapping[str, Any] | BaseModel
+"""What can be encoded: a plain mapping, or a pydantic model (its fields as Python values, not as JSON)."""
+_Reader = Callable[[bytes, int], dict[str, Any]]
+_Writer = Callable[[Mapping[str, Any], bytes], bytes]
+
+
+class Decoded(NamedTuple):
+    """A decoded value and the schema it was *written* under."""
+
+    value: dict[str, Any]
+    schema: SchemaRef
+
+
+class Codec:
+    """Encodes and decodes under the contracts of ``source``. One instance serves a process; it holds no open resource."""
+
+    def __init__(
+        self,
+        source: SchemaDirectory,
+        *,
+        max_value_bytes: int = DEFAULT_MAX_VALUE_BYTES,
+        max_items: int = DEFAULT_MAX_ITEMS,
+    ) -> None:
+        self.source = source
+        self.limits = Limits(max_value_bytes=max_value_bytes, max_items=max_items)
+        self._readers: dict[tuple[int, Contract | None, Form], tuple[_Reader, SchemaRef]] = {}
+        self._refused: dict[tuple[int, Contract | None, Form], IncompatibleError] = {}
+        self._writers: dict[tuple[Contract, Form], tuple[_Writer, bytes]] = {}
+
+    def encode(self, subject: str, version: int | None, value: Encodable) -> bytes:
+        """Framed bytes of a value in PYTHON form, under one version of a contract (None: the latest).
+
+        Integers are also taken for timestamps, dates and times. Raises ValueInvalidError naming the field: missing,
+        unknown, of the wrong type, out of range, a naive datetime, a text that is no UUID, a decimal of too many digits;
+        SchemaUnknownError for subject or version.
+        """
+        write, start = self._writer(self.source.get(subject, version), Form.PYTHON)
+        return self._checked(write(value.model_dump() if isinstance(value, BaseModel) else value, start))
+
+    def encode_batch(self, subject: str, version: int | None, values: Iterable[Encodable]) -> list[bytes]:
+        """``encode`` for many values of one contract. All or nothing: the first bad value raises, naming its number."""
+        write, start = self._writer(self.source.get(subject, version), Form.PYTHON)
+        framed: list[bytes] = []
+        try:
+            for value in values:
+                framed.append(  # noqa: PERF401  a comprehension would lose the number of the bad value
+                    self._checked(write(value.model_dump() if isinstance(value, BaseModel) else value, start))
+                )
+        except ValueInvalidError as error:
+            raise ValueInvalidError(
+                f"value {len(framed)} of the batch: {error.detail}", where=error.where, remedy=error.remedy
+            ) from error
+        return framed
+
+    def encode_json_ready(self, subject: str, version: int | None, value: Mapping[str, Any]) -> bytes:
+        """Framed bytes of a value in JSON form: a target's answer under its output contract.
+
+        Missing fields take their defaults. Unknown fields are ignored: a target may answer with more than the contract
+        holds. Raises ValueInvalidError naming the field, SchemaUnknownError.
+        """
+        write, start = self._writer(self.source.get(subject, version), Form.JSON)
+        return self._checked(write(value, start))
+
+    def decode(self, value: bytes, *, reader: Contract | None = None, logical: bool = True) -> Decoded:
+        """A framed value in PYTHON form (WIRE form with ``logical=False``), resolved to ``reader`` where one is given.
+
+        Raises MalformedError (the bytes are not what the schema says, or cost more than the limits),
+        SchemaUnknownError (nobody registered the id), IncompatibleError (writer and reader do not resolve).
+        """
+        return self._decode(value, reader, Form.PYTHON if logical else Form.WIRE)
+
+    def decode_json_ready(self, value: bytes, *, reader: Contract | None = None) -> Decoded:
+        """A framed value in JSON form, ready for ``json.dumps``. Raises as ``decode`` does."""
+        return self._decode(value, reader, Form.JSON)
+
+    def decode_batch(
+        self, values: Iterable[bytes], *, reader: Contract | None = None, form: Form = Form.PYTHON
+    ) -> list[Decoded | ContractError]:
+        """``decode`` for many values. A bad one does not spoil the others: its error stands in its place."""
+        decoded: list[Decoded | ContractError] = []
+        for value in values:
+            try:
+                decoded.append(self._decode(value, reader, form))
+            except ContractError as error:
+                decoded.append(error)
+        return decoded
+
+    def to_json_ready(self, value: Encodable, contract: Contract) -> dict[str, Any]:
+        """A value in PYTHON form as JSON form. Raises ValueInvalidError where it does not fit the contract."""
+        write, start = self._writer(contract, Form.PYTHON)
+        framed = self._checked(write(value.model_dump() if isinstance(value, BaseModel) else value, start))
+        return compile_reader(contract, None, Form.JSON, self.limits)(framed, PREFIX_BYTES)
+
+    def from_json_ready(self, contract: Contract, value: Mapping[str, Any]) -> dict[str, Any]:
+        """A value in JSON form as PYTHON form: defaults filled, unknown fields left out. Raises ValueInvalidError."""
+        write, start = self._writer(contract, Form.JSON)
+        return compile_reader(contract, None, Form.PYTHON, self.limits)(
+            self._checked(write(value, start)), PREFIX_BYTES
+        )
+
+    def _decode(self, value: bytes, reader: Contract | None, form: Form) -> Decoded:
+        if len(value) > self.limits.max_value_bytes:
+            raise MalformedError(
+                f"the value is {len(value)} bytes, the limit is {self.limits.max_value_bytes}",
+                remedy="raise max_value_bytes if values of this size are meant",
+            )
+        schema_id, start = peek(value)
+        found = self._readers.get((schema_id, reader, form)) or self._reader(schema_id, reader, form)
+        return Decoded(found[0](value, start), found[1])
+
+    def _reader(self, schema_id: int, reader: Contract | None, form: Form) -> tuple[_Reader, SchemaRef]:
+        """Compiled once for each pair; a pair that does not resolve is remembered as well."""
+        key = (schema_id, reader, form)
+        refused = self._refused.get(key)
+        if refused is not None:
+            raise IncompatibleError(refused.detail, remedy=refused.remedy, where=refused.where)
+        writer = self.source.by_id(schema_id)
+        try:
+            compiled = compile_reader(writer, None if reader is writer else reader, form, self.limits)
+        except IncompatibleError as error:
+            self._refused[key] = error
+            raise
+        self._readers[key] = (compiled, writer.ref)
+        return self._readers[key]
+
+    def _writer(self, contract: Contract, form: Form) -> tuple[_Writer, bytes]:
+        found = self._writers.get((contract, form))
+        if found is None:
+            found = self._writers[(contract, form)] = (compile_writer(contract, form), prefix(contract.schema_id))
+        return found
+
+    def _checked(self, framed: bytes) -> bytes:
+        if len(framed) > self.limits.max_value_bytes:
+            raise ValueInvalidError(
+                f"the encoded value is {len(framed)} bytes, the limit is {self.limits.max_value_bytes}",
+                remedy="send less, or a reference to where the rest is",
+            )
+        return framed

@@ -1,0 +1,74 @@
+"""May this schema follow those? Decided from the schemas alone, before a byte is written.
+
+Modes as Confluent's registry names them: BACKWARD (the new schema reads what the last one wrote), FORWARD (the last one reads
+what the new one writes), FULL (both); ``_TRANSITIVE`` means against every earlier version, not only the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from broker_bridge.contracts.contract import Contract
+from broker_bridge.contracts.resolution import mismatches
+
+
+class Mode(StrEnum):
+    """Which way data must flow between versions."""
+
+    BACKWARD = "BACKWARD"
+    BACKWARD_TRANSITIVE = "BACKWARD_TRANSITIVE"
+    FORWARD = "FORWARD"
+    FORWARD_TRANSITIVE = "FORWARD_TRANSITIVE"
+    FULL = "FULL"
+    FULL_TRANSITIVE = "FULL_TRANSITIVE"
+    NONE = "NONE"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One reason why data of ``writer`` cannot be read with ``reader`` (both are names of schemas).
+
+    ``kind`` is stable: ``type``, ``name``, ``fixed_size``, ``enum_symbols``, ``field_without_default``, ``logical_type``,
+    ``decimal``. ``path`` is the field in the reader's record, ``[]`` standing for items; empty for the record itself.
+    """
+
+    kind: str
+    path: str
+    message: str
+    reader: str
+    writer: str
+
+    def __str__(self) -> str:
+        return f"{self.path or 'record'}: {self.message} (writer {self.writer}, reader {self.reader})"
+
+
+def check(new: Contract, earlier: Sequence[Contract], mode: Mode) -> list[Problem]:
+    """Problems of putting ``new`` after ``earlier`` (oldest first); empty where it is compatible."""
+    against = list(earlier) if mode.value.endswith("_TRANSITIVE") else list(earlier[-1:])
+    problems: list[Problem] = []
+    for old in reversed(against):
+        if mode.value.startswith(("BACKWARD", "FULL")):
+            problems += can_read(new, old)
+        if mode.value.startswith(("FORWARD", "FULL")):
+            problems += can_read(old, new)
+    return problems
+
+
+def can_read(reader: Contract, writer: Contract) -> list[Problem]:
+    """Why ``reader`` cannot read everything that ``writer`` writes; empty where it can."""
+    return [
+        Problem(one.kind, one.path, one.message, name_of(reader), name_of(writer))
+        for one in mismatches(reader.tree, writer.tree)
+    ]
+
+
+def name_of(contract: Contract) -> str:
+    """How problems call a schema: its file, else subject and version."""
+    return contract.where or f"{contract.subject} v{contract.version}"
+
+
+def describe(problems: Sequence[Problem]) -> str:
+    """All problems in one line."""
+    return "; ".join(str(problem) for problem in problems)

@@ -1,0 +1,115 @@
+"""One version of one contract: a schema that has a subject, a version and, once registered, an id on the wire."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fastavro.schema import parse_schema, to_parsing_canonical_form
+
+from broker_bridge.contracts.schema_tree import Node, build_tree, load_json
+from broker_bridge.errors import ContractError
+from broker_bridge.message import SchemaRef
+
+UNREGISTERED = 0
+"""The id of a schema that is not in ``ids.jsonl`` (ids on the wire start at 1)."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Contract:
+    """A schema and its place. Compared by identity: a directory hands out one object for each version.
+
+    ``schema`` is the parsed schema for fastavro, ``text`` the file as it stands, ``tree`` what the codec compiles from,
+    ``names`` the full names of all types it defines, ``fields`` the names of the record's fields.
+    """
+
+    ref: SchemaRef
+    text: str = field(repr=False)
+    schema: dict[str, Any] = field(repr=False)
+    tree: Node = field(repr=False)
+    sha256: str = field(repr=False)
+    names: frozenset[str] = field(repr=False)
+    where: str = ""
+
+    @property
+    def subject(self) -> str:
+        """The subject, which is the record's full name."""
+        return self.ref.subject
+
+    @property
+    def version(self) -> int:
+        """The version, from 1."""
+        return self.ref.version
+
+    @property
+    def schema_id(self) -> int:
+        """The id on the wire, ``UNREGISTERED`` where there is none yet."""
+        return self.ref.schema_id
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names of the record's fields, in order."""
+        return tuple(one.name for one in self.tree.fields)
+
+
+def parse_contract(
+    text: str, *, subject: str = "", version: int = 1, schema_id: int = UNREGISTERED, where: str = "schema"
+) -> Contract:
+    """A contract from the text of an ``.avsc`` file. Without ``subject`` it is the record's own name.
+
+    Raises ContractError: not JSON, not a valid Avro schema, not a record, or a record of another name than ``subject``.
+    """
+    try:
+        raw = load_json(text)
+    except ValueError as error:
+        raise ContractError(f"the schema is not valid JSON: {error}", where=where) from error
+    try:
+        tree = build_tree(raw)
+        if tree.kind != "record":
+            raise ContractError(f"a contract is a record, this schema is a {tree.kind}")
+        if subject and tree.name != subject:
+            raise ContractError(
+                f"the record is called {tree.name!r}, not {subject!r}",
+                remedy="a folder has the full name of the record in it, namespace included",
+            )
+    except ContractError as error:
+        place = f"{where}: {error.where}" if error.where else where
+        raise ContractError(error.detail, remedy=error.remedy, where=place) from None
+    schema = _for_fastavro(raw, where)
+    return Contract(
+        ref=SchemaRef(tree.name, version, schema_id),
+        text=text,
+        schema=schema,
+        tree=tree,
+        sha256=canonical_sha256(raw),
+        names=frozenset(schema["__named_schemas"]),
+        where=where,
+    )
+
+
+def canonical_sha256(schema: Any) -> str:
+    """SHA-256 (hex) of the Avro parsing canonical form: the same for two texts that mean the same bytes on the wire."""
+    return hashlib.sha256(to_parsing_canonical_form(schema).encode()).hexdigest()
+
+
+def _for_fastavro(raw: Any, where: str) -> dict[str, Any]:
+    try:
+        parsed = parse_schema(raw)
+    except Exception as error:  # noqa: BLE001  a third-party parser of outside text: any error means "not a schema"
+        raise ContractError(f"fastavro refuses the schema: {error}", where=where) from error
+    assert isinstance(parsed, dict)
+    return parsed
+
+
+def version_files(folder: Path) -> Iterator[tuple[int, Path]]:
+    """``v<N>.avsc`` of one subject's folder, lowest first. Raises ContractError at any other ``.avsc`` name."""
+    found: list[tuple[int, Path]] = []
+    for path in folder.glob("*.avsc"):
+        digits = path.stem[1:]
+        if not path.stem.startswith("v") or not (digits.isascii() and digits.isdigit()) or digits.startswith("0"):
+            raise ContractError("a schema file is called v<N>.avsc, with N from 1", where=str(path))
+        found.append((int(digits), path))
+    yield from sorted(found)

@@ -1,0 +1,271 @@
+"""Schemas kept in the repository: ``<subject>/v<N>.avsc`` and ``ids.jsonl``, which says what each id on the wire means.
+
+Everything is checked when the directory is loaded, so that a broken contract stops a start, not a message. An id is for ever:
+lines are only ever added, and the next id is one above the highest that was ever given.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from broker_bridge.contracts.compatibility import Mode, check, describe
+from broker_bridge.contracts.contract import Contract, parse_contract, version_files
+from broker_bridge.contracts.framing import MAX_SCHEMA_ID
+from broker_bridge.contracts.schema_tree import load_json
+from broker_bridge.errors import ContractError, IncompatibleError, NotFoundError, SchemaUnknownError
+
+IDS_FILE = "ids.jsonl"
+_KEYS = {"id", "subject", "version", "sha256"}
+
+
+@dataclass(frozen=True, slots=True)
+class IdLine:
+    """One line of ``ids.jsonl``."""
+
+    schema_id: int
+    subject: str
+    version: int
+    sha256: str
+    where: str
+
+
+class SchemaDirectory:
+    """The contracts of one folder, loaded and checked once.
+
+    ``drafts=True`` (what ``register`` and the CLI use) allows files that have no id yet; they are in ``drafts`` and
+    ``get`` does not return them. Raises NotFoundError where the folder or ``ids.jsonl`` is missing and ContractError, with file and line, at the first thing
+    that is wrong.
+    """
+
+    def __init__(self, path: str | Path, *, drafts: bool = False) -> None:
+        self.path = Path(path)
+        self.drafts: list[Contract] = []
+        self._by_id: dict[int, Contract] = {}
+        self._versions: dict[str, list[Contract]] = {}
+        self._load(drafts)
+
+    def by_id(self, schema_id: int) -> Contract:
+        """The contract of an id on the wire. Raises SchemaUnknownError."""
+        found = self._by_id.get(schema_id)
+        if found is None:
+            raise SchemaUnknownError(f"no schema has id {schema_id}", where=str(self.path / IDS_FILE))
+        return found
+
+    def get(self, subject: str, version: int | None = None) -> Contract:
+        """One version of a subject, the latest without ``version``. Raises SchemaUnknownError."""
+        versions = self._versions.get(subject)
+        if not versions:
+            known = ", ".join(self._versions) or "none"
+            raise SchemaUnknownError(f"no subject is called {subject!r}; known are: {known}", where=str(self.path))
+        if version is None:
+            return versions[-1]
+        if not 1 <= version <= len(versions):
+            raise SchemaUnknownError(
+                f"{subject} has versions 1 to {len(versions)}, not {version}", where=str(self.path)
+            )
+        return versions[version - 1]
+
+    def subjects(self) -> list[str]:
+        """Registered subjects, by name."""
+        return list(self._versions)
+
+    def versions(self, subject: str) -> list[Contract]:
+        """All versions of a subject, oldest first. Raises SchemaUnknownError."""
+        return self._versions[self.get(subject).subject]
+
+    def contracts(self) -> Iterator[Contract]:
+        """Every registered contract, in the order of the ids."""
+        for schema_id in sorted(self._by_id):
+            yield self._by_id[schema_id]
+
+    def register(self, subject: str, version: int | None = None, *, mode: Mode = Mode.BACKWARD) -> Contract:
+        """Give the next id to ``<subject>/v<version>.avsc`` (the next version without an id, by default).
+
+        Asking again for what is registered returns it. Two processes may register at once: the ids file is read again
+        and replaced under a lock. Raises NotFoundError (no such file), ContractError (another version comes first),
+        IncompatibleError (with ``mode``, against the versions before it).
+        """
+        with _locked(self.path):
+            fresh = SchemaDirectory(self.path, drafts=True)
+            known = fresh._versions.get(subject, [])
+            wanted = version if version is not None else len(known) + 1
+            if 1 <= wanted <= len(known):
+                contract = known[wanted - 1]
+            else:
+                draft = fresh._draft(subject, wanted, len(known))
+                _require_compatible(draft, known, mode)
+                contract = fresh._append(draft)
+        self._by_id, self._versions = fresh._by_id, fresh._versions
+        self._by_id[contract.schema_id] = contract
+        if contract not in self._versions.setdefault(subject, []):
+            self._versions[subject].append(contract)
+        self.drafts = [one for one in self.drafts if one.ref.subject != subject or one.version != contract.version]
+        return contract
+
+    def _draft(self, subject: str, version: int, latest: int) -> Contract:
+        for draft in self.drafts:
+            if draft.subject == subject and draft.version == version:
+                if version != latest + 1:
+                    raise ContractError(
+                        f"version {latest + 1} has no id yet", remedy="register versions in order", where=draft.where
+                    )
+                return draft
+        raise NotFoundError(
+            f"there is no schema file for version {version} of {subject}",
+            where=str(self.path / subject / f"v{version}.avsc"),
+            remedy="write the schema there first",
+        )
+
+    def _append(self, draft: Contract) -> Contract:
+        schema_id = max(self._by_id, default=0) + 1
+        if schema_id > MAX_SCHEMA_ID:
+            raise ContractError("all schema ids are used", where=str(self.path / IDS_FILE))
+        line = {"id": schema_id, "subject": draft.subject, "version": draft.version, "sha256": draft.sha256}
+        _replace_with_line(self.path / IDS_FILE, json.dumps(line))
+        return parse_contract(
+            draft.text, subject=draft.subject, version=draft.version, schema_id=schema_id, where=draft.where
+        )
+
+    def _load(self, drafts: bool) -> None:
+        if not self.path.is_dir():
+            raise NotFoundError(
+                "there is no such folder of schemas",
+                where=str(self.path),
+                remedy="name the folder that holds ids.jsonl",
+            )
+        lines = _read_ids(self.path / IDS_FILE)
+        pending = {(line.subject, line.version): line for line in lines}
+        for folder in sorted(one for one in self.path.iterdir() if one.is_dir()):
+            for version, file in version_files(folder):
+                self._add(file, folder.name, version, pending.pop((folder.name, version), None), drafts)
+        for line in pending.values():
+            raise ContractError(
+                f"id {line.schema_id} stands for {line.subject} version {line.version}, which has no file",
+                where=line.where,
+                remedy=f"restore {self.path / line.subject / f'v{line.version}.avsc'}; values with this id may exist",
+            )
+        for subject in self._versions:
+            self._check_gaps(subject)
+
+    def _add(self, file: Path, subject: str, version: int, line: IdLine | None, drafts: bool) -> None:
+        text = _read_text(file)
+        if line is None:
+            if not drafts:
+                raise ContractError(
+                    "the schema has no id",
+                    where=str(file),
+                    remedy=f"run: broker-bridge schemas register {subject} --dir {self.path}",
+                )
+            self.drafts.append(parse_contract(text, subject=subject, version=version, where=str(file)))
+            return
+        contract = parse_contract(text, subject=subject, version=version, schema_id=line.schema_id, where=str(file))
+        if contract.sha256 != line.sha256:
+            raise ContractError(
+                f"the schema was edited after it was registered as id {line.schema_id}: its canonical form hashes to "
+                f"{contract.sha256[:12]}…, {line.where} says {line.sha256[:12]}…",
+                where=str(file),
+                remedy="restore the file and put the change into a new version",
+            )
+        self._by_id[line.schema_id] = contract
+        self._versions.setdefault(subject, []).append(contract)
+
+    def _check_gaps(self, subject: str) -> None:
+        for expected, contract in enumerate(self._versions[subject], start=1):
+            if contract.version != expected:
+                raise ContractError(
+                    f"{subject} has version {contract.version} but no registered version {expected}",
+                    where=contract.where,
+                )
+
+
+def _require_compatible(draft: Contract, earlier: list[Contract], mode: Mode) -> None:
+    problems = check(draft, earlier, mode)
+    if problems:
+        raise IncompatibleError(
+            f"{draft.subject} version {draft.version} is not {mode.value} compatible: {describe(problems)}",
+            where=draft.where,
+            remedy="give new fields a default, keep types, or agree on another --mode",
+        )
+
+
+def _read_ids(path: Path) -> list[IdLine]:
+    if not path.is_file():
+        raise NotFoundError("the file of schema ids is missing", where=str(path), remedy="create it, empty for a start")
+    lines: list[IdLine] = []
+    ids: dict[int, str] = {}
+    places: dict[tuple[str, int], str] = {}
+    for number, text in enumerate(_read_text(path).splitlines(), start=1):
+        if not text.strip():
+            continue
+        line = _parse_id_line(text, f"{path}:{number}")
+        first = ids.setdefault(line.schema_id, line.where)
+        if first != line.where:
+            raise ContractError(f"id {line.schema_id} is used twice, first at {first}", where=line.where)
+        first = places.setdefault((line.subject, line.version), line.where)
+        if first != line.where:
+            raise ContractError(
+                f"{line.subject} version {line.version} has two ids, first at {first}", where=line.where
+            )
+        lines.append(line)
+    return lines
+
+
+def _parse_id_line(text: str, where: str) -> IdLine:
+    try:
+        found = load_json(text)
+    except ValueError as error:
+        raise ContractError(f"the line is not valid JSON: {error}", where=where) from error
+    if not isinstance(found, dict) or set(found) != _KEYS:
+        raise ContractError(f"the line is not an object with exactly {', '.join(sorted(_KEYS))}", where=where)
+    schema_id, version = found["id"], found["version"]
+    if type(schema_id) is not int or not 1 <= schema_id <= MAX_SCHEMA_ID:
+        raise ContractError(f"the id is {schema_id!r}, not a whole number from 1 to {MAX_SCHEMA_ID}", where=where)
+    if type(version) is not int or version < 1:
+        raise ContractError(f"the version is {version!r}, not a whole number from 1", where=where)
+    if not isinstance(found["subject"], str) or not isinstance(found["sha256"], str):
+        raise ContractError("subject and sha256 must be texts", where=where)
+    return IdLine(schema_id, found["subject"], version, found["sha256"], where)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ContractError(f"the file is not UTF-8: {error}", where=str(path)) from error
+    except OSError as error:
+        raise NotFoundError(f"the file cannot be read: {error.strerror}", where=str(path)) from error
+
+
+def _replace_with_line(path: Path, line: str) -> None:
+    """The file with one more line, whole or not at all: written beside it, forced to disk, renamed over it."""
+    before = path.read_text(encoding="utf-8")
+    if before and not before.endswith("\n"):
+        before += "\n"
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with beside.open("w", encoding="utf-8") as file:
+            file.write(before + line + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """An exclusive lock on the folder itself, so that no lock file is left behind; the system drops it on death."""
+    if not folder.is_dir():
+        raise NotFoundError("there is no such folder of schemas", where=str(folder))
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
