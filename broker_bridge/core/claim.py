@@ -78,9 +78,9 @@ class ClaimRequest(NamedTuple):
 
 
 class ClaimAnswer(NamedTuple):
-    """What came of a request. ``token`` is set when granted; the rest is what the store holds.
+    """What came of a request. ``attempt`` and ``crashes`` are the stored counts.
 
-    ``attempt`` and ``crashes`` are the stored counts, ``origin`` the coordinates of the copy that last held the claim,
+    ``token`` is set when granted; the rest when not: ``origin`` the coordinates of the copy that last held the claim,
     ``settled_at_ms`` when it was settled by the store's clock (0 while in progress).
     """
 
@@ -188,7 +188,7 @@ class StoredClaim(NamedTuple):
         state = _STATES.get(number)
         if state is None:
             raise ClaimUnreadableError(f"state {number} is none that a release writes")
-        return cls(state, *fields, value[FORMAT.size :])
+        return cls._make((state, *fields, value[FORMAT.size :]))
 
     def view(self) -> ClaimView:
         """What the audit and the operator see of it."""

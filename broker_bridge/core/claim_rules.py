@@ -211,7 +211,7 @@ def apply_claim(
     after = rule.effect(before, request)
     token = after.token if after.token == before.token else max(after.token, now_us)
     after = after._replace(token=token, lease_end_ms=now_ms + lease_ms)
-    return ClaimAnswer(rule.status, token, after.attempt, after.crashes, origin=after.origin), after
+    return ClaimAnswer(rule.status, token, after.attempt, after.crashes), after
 
 
 def refusal(status: ClaimStatus, stored: StoredClaim, *, now_ms: int) -> ClaimAnswer:

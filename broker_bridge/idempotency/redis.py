@@ -1,0 +1,242 @@
+"""Claims in Redis: one Lua script a batch, by the rules of ``core.claim_rules`` and by Redis' own clock.
+
+Keys are ``<prefix>:{<bucket>}:<group>:<16 bytes>``. The bucket is a hash tag, computed from the key, so that every copy
+of a message (retry, replay) meets in one slot of a cluster; with one bucket a batch is one call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Awaitable, Callable, Sequence
+from importlib import resources
+from typing import TypeVar
+
+from pydantic import SecretStr
+
+from broker_bridge.core.claim import (
+    ClaimAnswer,
+    ClaimRequest,
+    ClaimStatus,
+    ClaimView,
+    Held,
+    Settlement,
+    SettleStatus,
+    StoredClaim,
+    check_held,
+    check_request,
+)
+from broker_bridge.core.claim_rules import refusal
+from broker_bridge.errors import ConfigError, StoreError, UnsafeSettingsError
+from broker_bridge.idempotency.redis_link import RedisLink, Script
+
+DAY_MS = 24 * 60 * 60 * 1000
+MAX_KEYS_A_SCRIPT = 5_000
+"""A script holds up every other client of Redis while it runs: larger batches take several calls, in order."""
+
+_NOW = struct.Struct(">Q")
+_REQUEST = struct.Struct(">8s8s8s16sH")
+_ANSWER = struct.Struct(">BQHH")
+_HELD = struct.Struct(">8sQH")
+_SETTLEMENT = struct.Struct(">8sQBHH")
+_STATUSES = {int(status): status for status in ClaimStatus}
+_SETTLE_STATUSES = {int(status): status for status in SettleStatus}
+
+_Event = TypeVar("_Event", ClaimRequest, Held, Settlement)
+_Answer = TypeVar("_Answer")
+
+
+def _script(name: str) -> Script:
+    return Script(resources.files(__package__).joinpath(name).read_bytes())
+
+
+class RedisStore:
+    """An ``IdempotencyStore`` in Redis 6.2 or later.
+
+    ``prefix`` begins every key (an ACL may be limited to it). ``buckets`` spreads keys over as many hash slots; it must
+    be the same for every worker of a group, for ever. ``claim_ttl_ms`` is how long a claim in progress is kept after
+    its last claim or renewal: attempts and crashes of a message whose workers die are remembered that long.
+    ``wait_replicas`` makes every write wait until that many replicas have it, or raise ``StoreError`` after
+    ``wait_timeout_ms``. ``allow_unsafe`` names the checks of ``start`` to leave out: ``eviction``.
+
+    Raises ``ConfigError`` for options that make no sense.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        password: SecretStr | None = None,
+        ca_file: str | None = None,
+        prefix: str = "bb",
+        buckets: int = 1,
+        claim_ttl_ms: int = DAY_MS,
+        connections: int = 8,
+        connect_timeout_ms: int = 1_000,
+        call_timeout_ms: int = 2_000,
+        retries: int = 2,
+        wait_replicas: int = 0,
+        wait_timeout_ms: int = 1_000,
+        allow_unsafe: Sequence[str] = (),
+    ) -> None:
+        if not prefix or set(prefix) & set("{}"):
+            raise ConfigError(f"prefix {prefix!r} must have at least one character and no braces")
+        if buckets < 1:
+            raise ConfigError(f"buckets must be at least 1, not {buckets}")
+        if unknown := set(allow_unsafe) - {"eviction"}:
+            raise ConfigError(f"allow_unsafe knows only 'eviction', not {sorted(unknown)}")
+        self._prefix = prefix
+        self._buckets = buckets
+        self._claim_ttl_ms = claim_ttl_ms
+        self._allow_unsafe = frozenset(allow_unsafe)
+        self._claim_script, self._renew_script, self._settle_script = map(
+            _script, ("claim.lua", "renew.lua", "settle.lua")
+        )
+        self._link = RedisLink(
+            url,
+            password=password,
+            ca_file=ca_file,
+            connections=connections,
+            connect_timeout_ms=connect_timeout_ms,
+            call_timeout_ms=call_timeout_ms,
+            retries=retries,
+            wait_replicas=wait_replicas,
+            wait_timeout_ms=wait_timeout_ms,
+        )
+
+    async def start(self) -> None:
+        """Connect, check that Redis evicts nothing (I26), load the scripts.
+
+        Raises ``StoreError``, or ``UnsafeSettingsError`` when keys could be evicted.
+        """
+        await self._link.command("PING")
+        if "eviction" not in self._allow_unsafe:
+            await self._check_eviction()
+        for script in (self._claim_script, self._renew_script, self._settle_script):
+            await self._link.command("SCRIPT", "LOAD", script.source)
+
+    async def claim(self, group: str, requests: Sequence[ClaimRequest], *, lease_ms: int) -> list[ClaimAnswer]:
+        """See ``IdempotencyStore.claim``. Raises ``ClaimUnreadableError`` when a stored value is no claim of ours."""
+        for request in requests:
+            check_request(request)
+        ttl_ms = max(self._claim_ttl_ms, lease_ms)
+
+        async def run(keys: list[bytes], some: Sequence[ClaimRequest]) -> list[ClaimAnswer]:
+            packed = b"".join(_REQUEST.pack(r.nonce, r.fingerprint, r.replay, r.origin, r.attempt) for r in some)
+            return _unpack_answers(await self._link.run(self._claim_script, keys, packed, lease_ms, ttl_ms))
+
+        return await self._by_bucket(group, requests, run)
+
+    async def renew(self, group: str, held: Sequence[Held], *, lease_ms: int) -> list[bool]:
+        """See ``IdempotencyStore.renew``."""
+        for one in held:
+            check_held(one)
+        ttl_ms = max(self._claim_ttl_ms, lease_ms)
+
+        async def run(keys: list[bytes], some: Sequence[Held]) -> list[bool]:
+            packed = b"".join(_HELD.pack(one.nonce, one.token, one.attempt) for one in some)
+            return [byte == 1 for byte in await self._link.run(self._renew_script, keys, packed, lease_ms, ttl_ms)]
+
+        return await self._by_bucket(group, held, run)
+
+    async def settle(self, group: str, settlements: Sequence[Settlement], *, ttl_ms: int) -> list[SettleStatus]:
+        """See ``IdempotencyStore.settle``."""
+        for settlement in settlements:
+            check_held(settlement)
+
+        async def run(keys: list[bytes], some: Sequence[Settlement]) -> list[SettleStatus]:
+            packed = b"".join(
+                _SETTLEMENT.pack(s.nonce, s.token, s.kind, s.attempt, len(s.detail)) + s.detail for s in some
+            )
+            return [_SETTLE_STATUSES[byte] for byte in await self._link.run(self._settle_script, keys, packed, ttl_ms)]
+
+        return await self._by_bucket(group, settlements, run)
+
+    async def inspect(self, group: str, keys: Sequence[bytes]) -> list[ClaimView | None]:
+        """See ``IdempotencyStore.inspect``."""
+        if not keys:
+            return []
+        values = await self._link.strings([self._key(group, key) for key in keys])
+        return [None if value is None else StoredClaim.decode(value).view() for value in values]
+
+    async def stop(self) -> None:
+        """Wait for calls that still run (they are bounded), then disconnect. Idempotent."""
+        await self._link.close()
+
+    async def _by_bucket(
+        self,
+        group: str,
+        events: Sequence[_Event],
+        run: Callable[[list[bytes], Sequence[_Event]], Awaitable[list[_Answer]]],
+    ) -> list[_Answer]:
+        """Answer ``events`` in their order; those of one bucket go in order too, buckets at the same time."""
+        if self._buckets == 1:
+            return await self._in_chunks(group, events, run)
+        places: dict[int, list[int]] = {}
+        for place, event in enumerate(events):
+            places.setdefault(self._bucket(event.key), []).append(place)
+        parts = await asyncio.gather(
+            *(self._in_chunks(group, [events[place] for place in chosen], run) for chosen in places.values()),
+            return_exceptions=True,
+        )
+        answers: dict[int, _Answer] = {}
+        for chosen, part in zip(places.values(), parts, strict=True):
+            if isinstance(part, BaseException):
+                raise part
+            answers.update(zip(chosen, part, strict=True))
+        return [answers[place] for place in range(len(events))]
+
+    async def _in_chunks(
+        self,
+        group: str,
+        events: Sequence[_Event],
+        run: Callable[[list[bytes], Sequence[_Event]], Awaitable[list[_Answer]]],
+    ) -> list[_Answer]:
+        answers: list[_Answer] = []
+        for first in range(0, len(events), MAX_KEYS_A_SCRIPT):
+            chunk = events[first : first + MAX_KEYS_A_SCRIPT]
+            start = self._key_start(group, self._bucket(chunk[0].key))
+            answers += await run([start + event.key for event in chunk], chunk)
+        return answers
+
+    def _bucket(self, key: bytes) -> int:
+        return int.from_bytes(key[:4], "big") % self._buckets
+
+    def _key_start(self, group: str, bucket: int) -> bytes:
+        return f"{self._prefix}:{{{bucket}}}:{group}:".encode()
+
+    def _key(self, group: str, key: bytes) -> bytes:
+        return self._key_start(group, self._bucket(key)) + key
+
+    async def _check_eviction(self) -> None:
+        remedy = 'set maxmemory-policy noeviction in Redis, or allow it by name: allow_unsafe = ["eviction"]'
+        try:
+            information: bytes = await self._link.command("INFO", "memory")
+        except StoreError as error:
+            if "NOPERM" not in str(error):
+                raise
+            raise UnsafeSettingsError(
+                "this user may not read the eviction policy (command INFO)", where=self._link.where, remedy=remedy
+            ) from error
+        fields = dict(line.split(b":", 1) for line in information.splitlines() if b":" in line)
+        policy = fields.get(b"maxmemory_policy", b"unknown").decode()
+        if policy != "noeviction":
+            raise UnsafeSettingsError(
+                f"maxmemory-policy is {policy}: Redis may drop claims, and what they guard would run again",
+                where=self._link.where,
+                remedy=remedy,
+            )
+
+
+def _unpack_answers(reply: list[bytes]) -> list[ClaimAnswer]:
+    """What claim.lua returned: fixed answers, then the claims that stand against those not granted."""
+    packed, *standing = reply
+    now_ms = _NOW.unpack_from(packed)[0] // 1000
+    against = iter(standing)
+    granted = ClaimStatus.GRANTED
+    return [
+        ClaimAnswer(granted, token, attempt, crashes)
+        if status == granted
+        else refusal(_STATUSES[status], StoredClaim.decode(next(against)), now_ms=now_ms)
+        for status, token, attempt, crashes in _ANSWER.iter_unpack(packed[_NOW.size :])
+    ]

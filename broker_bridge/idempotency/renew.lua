@@ -1,0 +1,53 @@
+-- Extends a batch of leases: core/claim_rules.py apply_renew. The stored layout is drawn in claim.lua.
+--
+-- KEYS     one a claim in hand
+-- ARGV[1]  claims in hand, 18 bytes each: nonce 8, token u64, attempt u16 (big endian)
+-- ARGV[2]  lease in ms        ARGV[3]  time to live of a claim in progress, in ms
+-- returns  one byte a claim: 1 extended, 0 no longer ours
+-- errors   'CLAIM <index> <what is wrong>' when a stored value cannot be read; then nothing was written
+
+local VERSION, HEAD_BYTES, HELD_BYTES = 1, 72, 18
+local IN_PROGRESS, DEAD_STATE = 1, 4
+
+local sub, byte, max = string.sub, string.byte, math.max
+local pack, unpack = struct.pack, struct.unpack
+local call = redis.call
+
+local time = call('TIME')
+local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+local in_hand, lease_ms, ttl_ms = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+local lease_end = pack('>I8', now_ms + lease_ms)
+
+-- Everything is read, and found readable, before anything is written: a refused batch has changed nothing.
+local found = {}
+for i = 1, #KEYS do
+  local value = redis.pcall('GET', KEYS[i])
+  if type(value) == 'table' then
+    return redis.error_reply('CLAIM ' .. i .. ' ' .. value.err)
+  end
+  if value then
+    local state = byte(value, 2)
+    if byte(value, 1) ~= VERSION or #value < HEAD_BYTES or state < IN_PROGRESS or state > DEAD_STATE then
+      return redis.error_reply('CLAIM ' .. i .. ' holds ' .. #value .. ' bytes of layout version '
+        .. tostring(byte(value, 1)) .. ', not a claim of version ' .. VERSION)
+    end
+    found[KEYS[i]] = value
+  end
+end
+
+local answers = {}
+for i = 1, #KEYS do
+  local key, at = KEYS[i], (i - 1) * HELD_BYTES + 1
+  local value = found[key]
+  local owner = sub(in_hand, at, at + 15)
+  if value and byte(value, 2) == IN_PROGRESS and sub(value, 9, 24) == owner then
+    local attempt = max(unpack('>I2', value, 3), unpack('>I2', in_hand, at + 16))
+    value = sub(value, 1, 2) .. pack('>I2', attempt) .. sub(value, 5, 24) .. lease_end .. sub(value, 33)
+    call('SET', key, value, 'PX', ttl_ms)
+    found[key] = value
+    answers[i] = '\1'
+  else
+    answers[i] = '\0'
+  end
+end
+return table.concat(answers)
