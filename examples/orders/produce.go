@@ -81,6 +81,6 @@ func produce(ctx context.Context, o produceOptions, io streams) (err error) {
 	stopReporting := service.tally.reportEverySecond(io.log)
 	err = service.sendAll(ctx)
 	stopReporting()
-	summary := service.tally.summary(o.topic, errors.Is(err, errInterrupted))
+	summary := service.tally.summary(o.topic, ctx.Err() != nil)
 	return errors.Join(err, json.NewEncoder(io.out).Encode(summary))
 }
