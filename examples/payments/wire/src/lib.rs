@@ -1,0 +1,14 @@
+//! The wire contract of the shop's Kafka records, as a Rust service with its own Kafka client needs it.
+//!
+//! [`framing`] (schema id and body), [`contracts`] (the schema directory), [`body_length`] and [`codec`] (Avro bodies,
+//! read strictly), [`headers`], [`partitioner`] (where a key goes), and [`golden`]: the vectors that every language
+//! reads and writes alike.
+
+pub mod body_length;
+pub mod codec;
+pub mod contracts;
+pub mod error;
+pub mod framing;
+pub mod golden;
+pub mod headers;
+pub mod partitioner;
