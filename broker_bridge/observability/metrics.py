@@ -15,11 +15,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Info, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from broker_bridge.errors import error_codes
 from broker_bridge.observability import names
+from broker_bridge.observability.histogram import Histogram
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 """The media type of ``render()``."""
@@ -40,6 +41,7 @@ class WorkerMetrics:
         self.registry = registry if registry is not None else CollectorRegistry()
         self._codes = frozenset(error_codes())
         self._pauses: dict[str, set[str]] = {}
+        self._completed_of: dict[str, tuple[Counter, Counter]] = {}
         ProcessCollector(registry=self.registry)
         Info(f"{names.PREFIX}worker", "Who this is.", registry=self.registry).info(
             {"service": service, "version": version}
@@ -96,6 +98,8 @@ class WorkerMetrics:
             self.retried.labels(name, where)
         for gauge in (self.in_flight, self.in_flight_bytes, self.parked_now, self.breaker_state):
             gauge.labels(name)
+        for histogram in (self.delivery_seconds, self.end_to_end_seconds):
+            histogram.labels(name)
 
     def code(self, code: str) -> str:
         """The code as a label: codes that ``errors.py`` does not know become ``other``."""
@@ -111,8 +115,10 @@ class WorkerMetrics:
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(f"{names.PREFIX}{name}", text, ("route", *labels), registry=self.registry)
 
-    def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-        return Histogram(f"{names.PREFIX}{name}", text, ("route", *labels), registry=self.registry, buckets=buckets)
+    def _histogram(self, name: str, text: str, bounds: tuple[float, ...], *labels: str) -> Histogram:
+        made = Histogram(f"{names.PREFIX}{name}", text, ("route", *labels), bounds=bounds)
+        self.registry.register(made)
+        return made
 
     def polled(self, route: str, count: int) -> None:
         """Records read."""
@@ -126,10 +132,14 @@ class WorkerMetrics:
 
     def completed(self, route: str, *, handling_ms: float, age_ms: float, count: int = 1) -> None:
         """A message done: how long the target took, how old the record was (a clock ahead of ours counts as 0)."""
-        self.completions.labels(route).inc(count)
-        self.deliveries.labels(route, "complete", "").inc(count)
-        self.delivery_seconds.labels(route).observe(max(handling_ms, 0) / 1000)
-        self.end_to_end_seconds.labels(route).observe(max(age_ms, 0) / 1000)
+        children = self._completed_of.get(route)
+        if children is None:  # looked up once: this runs for every message
+            children = self.completions.labels(route), self.deliveries.labels(route, "complete", "")
+            self._completed_of[route] = children
+        for counter in children:
+            counter.inc(count)
+        self.delivery_seconds.labels(route).observe(handling_ms / 1000)
+        self.end_to_end_seconds.labels(route).observe(age_ms / 1000)
 
     def failed(self, route: str, verdict: str, code: str, count: int = 1) -> None:
         """Attempts that failed with ``code``, and what was decided: the value of a ``Verdict``."""

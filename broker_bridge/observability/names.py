@@ -61,7 +61,7 @@ NEVER_LOGGED: Final = frozenset(
 )  # fmt: skip
 """Keys whose values are masked whatever they are (I27): what they usually hold is not the log's to keep."""
 
-# --- log events of what surrounds the engine (the engine's own are in ``events``) ------------------------------------------
+# --- log events outside the engine (its own are in ``events``) -------------------------------------------------------
 
 CONFIG_LOADED: Final = "config_loaded"
 CONFIG_WARNING: Final = "config_warning"
