@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from math import inf
 
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 
 class Series:
@@ -53,8 +53,8 @@ class Histogram(Collector):
         for values, series in self._series.items():
             buckets: list[tuple[str, float]] = []
             seen = 0
-            for bound, count in zip([*series.bounds, float("inf")], series.counts, strict=True):
+            for bound, count in zip([*series.bounds, inf], series.counts, strict=True):
                 seen += count
-                buckets.append((floatToGoString(bound), float(seen)))
+                buckets.append(("+Inf" if bound == inf else repr(bound), float(seen)))
             family.add_metric(values, buckets, series.total)
         yield family
