@@ -99,11 +99,12 @@ class LogReader(Protocol):
     ) -> AsyncIterator[list[Record]]:
         """Batches of the records with start ≤ offset < end, each partition in order; ends by itself.
 
-        Offsets that hold no record (transaction markers, compaction) are passed over.
+        Offsets that hold no record (transaction markers, compaction) are passed over; an ``end`` past the log's is the
+        log's. Raises ``OffsetOutOfRangeError`` where ``start`` was already removed.
         """
 
     async def fetch(self, positions: Sequence[Position]) -> list[Record | None]:
-        """These very records, in the order asked; None where the log has none there."""
+        """These very records, in the order asked; None where the log has none there. Raises ``TopicMissingError``."""
 
     async def group_offsets(self, group: str, topics: Sequence[str]) -> dict[TopicPartition, int | None]:
         """What the group has committed, None where nothing."""

@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 
 from broker_bridge.clock import Clock
-from broker_bridge.errors import TransportError
+from broker_bridge.errors import OffsetOutOfRangeError, TransportError
 from broker_bridge.message import OutgoingRecord, Position, Record, TopicPartition
 from broker_bridge.transport.base import PartitionsHook, TopicSpec
 from broker_bridge.transport.memory_consumer import MemoryConsumer
@@ -132,6 +132,12 @@ class MemoryReader:
         """See ``LogReader.read``."""
         for tp, position in start.items():
             stop = end.get(tp, position)
+            first = self._log.partition(tp).start
+            if position < min(first, stop):
+                raise OffsetOutOfRangeError(
+                    f"offset {position} is not in the log, which starts at {first}",
+                    where=f"{tp.topic}/{tp.partition}/{position}",
+                )
             while True:
                 self._log.check_available()
                 batch = self._log.partition(tp).between(position, stop, _READ_BATCH)

@@ -174,7 +174,7 @@ class MemoryConsumer:
                 if taken:
                     break
                 raise OffsetOutOfRangeError(
-                    f"position {position} of the group is not in the log, which holds {partition.start} to {partition.end}",
+                    f"position {position} is not in the log, which holds {partition.start} to {partition.end}",
                     where=f"{tp.topic}/{tp.partition}/{position}",
                 )
             found = partition.between(position, partition.end, limit - len(taken))

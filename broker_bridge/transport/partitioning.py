@@ -34,5 +34,5 @@ def murmur2(data: bytes) -> int:
 
 @lru_cache(maxsize=65_536)
 def partition_of(key: bytes, partitions: int) -> int:
-    """The partition of ``key`` among ``partitions``. Recent answers are remembered: keys repeat, and hashing in Python is slow."""
+    """The partition of ``key`` among ``partitions``. Recent answers are kept: keys repeat, hashing is slow."""
     return (murmur2(key) & 0x7FFFFFFF) % partitions

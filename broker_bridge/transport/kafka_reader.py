@@ -1,0 +1,250 @@
+"""Reading Kafka outside any group: bounded, by position, without a trace on the broker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka import TopicPartition as KafkaPartition
+from aiokafka.admin import AIOKafkaAdminClient
+
+from broker_bridge.errors import OffsetOutOfRangeError, TopicMissingError, TransportError
+from broker_bridge.message import Position, Record, TopicPartition
+from broker_bridge.transport.kafka_errors import translated
+from broker_bridge.transport.kafka_settings import KafkaSettings
+
+Ranges = dict[TopicPartition, list[tuple[int, int]]]
+"""Per partition, rising ranges start ≤ offset < end to read."""
+
+_POLL_MS = 200
+_GAP = 200
+"""Wanted offsets closer than this are read in one go: skipping ahead costs a round trip."""
+_SCATTERED_FETCH_BYTES = 131_072
+"""How much a look at single records fetches at once."""
+
+
+class KafkaReader:
+    """``LogReader`` on Kafka: one connection for questions, one of its own for each ``read`` and ``fetch``."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        self._client: AIOKafkaConsumer | None = None
+
+    async def start(self) -> None:
+        """See ``LogReader.start``. Raises ``TransportError`` where no broker answers."""
+        self._client = await self._opened(self._settings.max_partition_fetch_bytes)
+
+    async def stop(self) -> None:
+        """See ``LogReader.stop``."""
+        client, self._client = self._client, None
+        if client is not None:
+            with translated(self._settings.bootstrap):
+                await client.stop()
+
+    async def offsets(self, topics: Sequence[str]) -> dict[TopicPartition, tuple[int, int]]:
+        """See ``LogReader.offsets``. The end is the last stable offset: what a committed read can reach."""
+        return await self._bounds(await self._partitions(topics))
+
+    async def offsets_at(self, topics: Sequence[str], *, timestamp_ms: int) -> dict[TopicPartition, int]:
+        """See ``LogReader.offsets_at``."""
+        partitions = await self._partitions(topics)
+        if not partitions:
+            return {}
+        client = self._started()
+        with translated(self._settings.bootstrap):
+            found = await client.offsets_for_times(dict.fromkeys(partitions, timestamp_ms))
+            ends = await client.end_offsets(partitions)
+        return {TopicPartition(*tp): at.offset if at is not None else ends[tp] for tp, at in found.items()}
+
+    async def read(
+        self, start: Mapping[TopicPartition, int], end: Mapping[TopicPartition, int]
+    ) -> AsyncIterator[list[Record]]:
+        """See ``LogReader.read``."""
+        ranges: Ranges = {tp: [(first, end[tp])] for tp, first in start.items() if tp in end and first < end[tp]}
+        for tp, (first, last) in (await self._bounds_of(ranges)).items():
+            asked = ranges[tp][0][0]
+            if asked < first:
+                raise OffsetOutOfRangeError(
+                    f"offset {asked} is not in the log, which holds {first} to {last}",
+                    where=f"{tp.topic}/{tp.partition}/{asked}",
+                )
+            ranges[tp] = [(asked, min(ranges[tp][0][1], last))]
+        async with aclosing(self._read_ranges(ranges, self._settings.max_partition_fetch_bytes)) as batches:
+            async for batch in batches:
+                yield batch
+
+    async def fetch(self, positions: Sequence[Position]) -> list[Record | None]:
+        """See ``LogReader.fetch``. Neighbours are read together, partitions at the same time."""
+        wanted: dict[TopicPartition, set[int]] = {}
+        for position in positions:
+            wanted.setdefault(TopicPartition(position.topic, position.partition), set()).add(position.offset)
+        ranges: Ranges = {}
+        for tp, (first, last) in (await self._bounds_of(wanted)).items():
+            ranges[tp] = _ranges_over(offset for offset in sorted(wanted[tp]) if first <= offset < last)
+        found: dict[Position, Record] = {}
+        async with aclosing(self._read_ranges(ranges, _SCATTERED_FETCH_BYTES)) as batches:
+            async for batch in batches:
+                found.update((record.position, record) for record in batch if record.offset in wanted[_tp_of(record)])
+        return [found.get(position) for position in positions]
+
+    async def group_offsets(self, group: str, topics: Sequence[str]) -> dict[TopicPartition, int | None]:
+        """See ``LogReader.group_offsets``."""
+        partitions = await self._partitions(topics)
+        if not partitions:
+            return {}
+        async with self._admin() as admin:
+            found = await admin.list_consumer_group_offsets(group, partitions=partitions)
+        offsets = {TopicPartition(*tp): stored.offset for tp, stored in found.items() if stored.offset >= 0}
+        return {TopicPartition(*tp): offsets.get(TopicPartition(*tp)) for tp in partitions}
+
+    # -- inside
+
+    async def _read_ranges(self, ranges: Ranges, fetch_bytes: int) -> AsyncGenerator[list[Record], None]:
+        """Every range of every partition, until each *position* has passed its end: counting records would wait for
+        ever where the last offsets hold transaction markers or were compacted away."""
+        left = {KafkaPartition(*tp): deque(r for r in todo if r[0] < r[1]) for tp, todo in ranges.items()}
+        left = {tp: todo for tp, todo in left.items() if todo}
+        if not left:
+            return
+        client = await self._opened(fetch_bytes)
+        try:
+            client.assign(list(left))
+            for tp, todo in left.items():
+                client.seek(tp, todo[0][0])
+            while left:
+                batch = await self._next_batch(client, left)
+                if batch:
+                    yield batch
+        finally:
+            with translated(self._settings.bootstrap):
+                await client.stop()
+
+    async def _next_batch(
+        self, client: AIOKafkaConsumer, left: dict[KafkaPartition, deque[tuple[int, int]]]
+    ) -> list[Record]:
+        """The records fetched next. Ranges that are done are dropped from ``left``; raises where nothing moves on."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._settings.request_timeout_ms / 1000
+        while left:
+            with translated(self._settings.bootstrap):
+                fetched = await client.getmany(timeout_ms=_POLL_MS)
+                batch = [
+                    Record(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value, r.headers)
+                    for tp, records in fetched.items()
+                    for r in records
+                    if tp in left and left[tp][0][0] <= r.offset < left[tp][0][1]
+                ]
+                moved = bool(fetched)
+                for tp in list(left):
+                    moved = await _advance(client, tp, left) or moved
+            if batch:
+                return batch
+            if moved:
+                deadline = loop.time() + self._settings.request_timeout_ms / 1000
+            elif loop.time() > deadline:
+                named = ", ".join(f"{tp.topic}/{tp.partition}" for tp in left)
+                raise TransportError("no records came before the request timeout", where=named)
+        return []
+
+    async def _partitions(self, topics: Sequence[str]) -> list[KafkaPartition]:
+        client = self._started()
+        with translated(self._settings.bootstrap):
+            existing = await client.topics()
+            missing = sorted(set(topics) - existing)
+            if missing:
+                raise TopicMissingError("no such topic", where=", ".join(missing))
+            for topic in topics:
+                await client._client._wait_on_metadata(topic)
+        return [
+            KafkaPartition(topic, number)
+            for topic in dict.fromkeys(topics)
+            for number in sorted(client.partitions_for_topic(topic) or ())
+        ]
+
+    async def _bounds(self, partitions: Sequence[KafkaPartition]) -> dict[TopicPartition, tuple[int, int]]:
+        if not partitions:
+            return {}
+        client = self._started()
+        with translated(self._settings.bootstrap):
+            first = await client.beginning_offsets(partitions)
+            last = await client.end_offsets(partitions)
+        return {TopicPartition(*tp): (first[tp], last[tp]) for tp in partitions}
+
+    async def _bounds_of(self, wanted: Mapping[TopicPartition, Any]) -> dict[TopicPartition, tuple[int, int]]:
+        """Bounds of these partitions. Raises ``TopicMissingError`` where one does not exist."""
+        existing = set(await self._partitions(sorted({tp.topic for tp in wanted})))
+        for tp in wanted:
+            if tp not in existing:
+                raise TopicMissingError("no such partition", where=f"{tp.topic}/{tp.partition}")
+        return await self._bounds([KafkaPartition(*tp) for tp in sorted(wanted)])
+
+    async def _opened(self, fetch_bytes: int) -> AIOKafkaConsumer:
+        client = AIOKafkaConsumer(
+            **self._settings.connection_options(),
+            group_id=None,
+            auto_offset_reset="none",
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+            max_partition_fetch_bytes=fetch_bytes,
+            fetch_max_bytes=self._settings.fetch_max_bytes,
+            fetch_max_wait_ms=_POLL_MS,
+        )
+        with translated(self._settings.bootstrap):
+            try:
+                await client.start()
+            except BaseException:
+                await client.stop()
+                raise
+        return client
+
+    @asynccontextmanager
+    async def _admin(self) -> AsyncIterator[Any]:
+        admin = AIOKafkaAdminClient(**self._settings.connection_options())
+        with translated(self._settings.bootstrap):
+            try:
+                await admin.start()
+                yield admin
+            finally:
+                await admin.close()
+
+    def _started(self) -> AIOKafkaConsumer:
+        if self._client is None:
+            raise TransportError("the reader is not started, or was stopped", remedy="call start() first")
+        return self._client
+
+
+async def _advance(
+    client: AIOKafkaConsumer, tp: KafkaPartition, left: dict[KafkaPartition, deque[tuple[int, int]]]
+) -> bool:
+    """Go on to the next range where this one is done. True where something was done."""
+    position = await client.position(tp)
+    todo = left[tp]
+    if position < todo[0][1]:
+        return False
+    while todo and position >= todo[0][1]:
+        todo.popleft()
+    if not todo:
+        del left[tp]
+        client.pause(tp)
+    elif position < todo[0][0]:
+        client.seek(tp, todo[0][0])
+    return True
+
+
+def _ranges_over(offsets: Iterable[int]) -> list[tuple[int, int]]:
+    """The fewest ranges over these rising offsets that do not read long stretches nobody asked for."""
+    ranges: list[tuple[int, int]] = []
+    for offset in offsets:
+        if ranges and offset - ranges[-1][1] < _GAP:
+            ranges[-1] = (ranges[-1][0], offset + 1)
+        else:
+            ranges.append((offset, offset + 1))
+    return ranges
+
+
+def _tp_of(record: Record) -> TopicPartition:
+    return TopicPartition(record.topic, record.partition)

@@ -1,0 +1,150 @@
+"""One aiokafka producer, and two ways to part from it: retire (finish what runs), abandon (nothing more leaves)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Self
+
+from aiokafka import AIOKafkaProducer
+from aiokafka import errors as kafka
+from aiokafka.producer.message_accumulator import BatchBuilder
+
+from broker_bridge.message import TopicPartition
+from broker_bridge.transport.kafka_settings import KafkaSettings
+
+_APPEAR_TRIES = 3
+_APPEAR_WAIT_S = 0.1
+"""A topic just created may not be known to every broker yet."""
+_KILL_S = 2.0
+_CLOSING: set[asyncio.Task[None]] = set()
+
+
+class ProducerSession:
+    """A started aiokafka producer, counted uses, and the futures that wait on it."""
+
+    def __init__(self, client: AIOKafkaProducer, *, close_timeout_ms: int) -> None:
+        self.client = client
+        self.retired = False
+        self.dead = False
+        self._close_timeout_ms = close_timeout_ms
+        self._uses = 0
+        self._futures: set[asyncio.Future[Any]] = set()
+
+    @classmethod
+    async def opened(cls, settings: KafkaSettings, delivery_timeout_ms: int) -> Self:
+        """Connect and get a producer id. The caller sets a deadline around it."""
+        options = settings.connection_options()
+        # A request on a dead connection must fail early enough for a second try within the delivery deadline.
+        options["request_timeout_ms"] = min(settings.request_timeout_ms, max(2_000, delivery_timeout_ms // 3))
+        client = AIOKafkaProducer(
+            **options,
+            acks="all",
+            enable_idempotence=True,
+            compression_type=None if settings.compression == "none" else settings.compression,
+            linger_ms=settings.linger_ms,
+            max_batch_size=settings.max_request_bytes,
+            max_request_size=settings.max_request_bytes,
+        )
+        session = cls(client, close_timeout_ms=delivery_timeout_ms)
+        try:
+            await client.start()
+        except BaseException:
+            await session.abandon()
+            raise
+        return session
+
+    async def partition_counts(self, topics: set[str]) -> dict[str, int]:
+        """Partition counts of those topics that exist. Never asks for a topic by name before it is known to exist:
+        that could create it."""
+        cluster = self.client.client.cluster
+        found = {topic: len(cluster.partitions_for_topic(topic) or ()) for topic in topics}
+        unknown = {topic for topic, count in found.items() if not count}
+        for attempt in range(_APPEAR_TRIES if unknown else 0):
+            existing = (await self.client.client.fetch_all_metadata()).topics()
+            for topic in unknown & existing:
+                found[topic] = len(await self.client.partitions_for(topic))
+            unknown -= existing
+            if not unknown or attempt == _APPEAR_TRIES - 1:
+                break
+            await asyncio.sleep(_APPEAR_WAIT_S)
+        return {topic: count for topic, count in found.items() if count}
+
+    async def submit(self, builder: BatchBuilder, tp: TopicPartition) -> asyncio.Future[Any]:
+        """Hand over a batch; the future has aiokafka's metadata of it, or is cancelled by ``abandon``."""
+        future: asyncio.Future[Any] = await self.client.send_batch(builder, tp.topic, partition=tp.partition)
+        self._futures.add(future)
+        future.add_done_callback(self._answered)
+        return future
+
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """While inside, retiring does not close the producer."""
+        self._uses += 1
+        try:
+            yield
+        finally:
+            self._uses -= 1
+            self._close_if_unused()
+
+    def retire(self) -> None:
+        """Take no new calls; close once nobody uses it any more."""
+        self.retired = True
+        self._close_if_unused()
+
+    async def abandon(self) -> None:
+        """Stop at once: the sender is cancelled, so no retry leaves any more, and the connections are cut.
+
+        Whoever waits for an acknowledgement sees its future cancelled. aiokafka's own ``stop`` would first flush.
+        """
+        if self.dead:
+            return
+        self.retired = self.dead = True
+        for future in self._futures:
+            future.cancel()
+        sender = self.client._sender.sender_task
+        if sender is not None:
+            sender.cancel()
+        self.client._closed = True
+        _in_background(self._kill(sender))
+
+    async def close(self, *, timeout_ms: int) -> None:
+        """Flush, at most this long, and disconnect."""
+        if self.dead:
+            return
+        self.retired = True
+        try:
+            async with asyncio.timeout(timeout_ms / 1000):
+                with suppress(kafka.KafkaError, OSError):
+                    await self.client.stop()
+                self.dead = True
+        except TimeoutError:
+            await self.abandon()
+
+    async def _kill(self, sender: asyncio.Task[None] | None) -> None:
+        """A cancelled sender still waits for its requests in flight: cutting the connections ends those, and a second
+        cancel the rest."""
+        with suppress(Exception):
+            await self.client.client.close()
+        if sender is not None:
+            await asyncio.wait({sender}, timeout=_KILL_S)
+            sender.cancel()
+            await asyncio.wait({sender}, timeout=_KILL_S)
+        with suppress(Exception):
+            await self.client.client.close()  # what a last retry may have opened
+
+    def _answered(self, future: asyncio.Future[Any]) -> None:
+        self._futures.discard(future)
+        if not future.cancelled():
+            future.exception()  # looked at, also where the caller was cancelled and nobody else will
+
+    def _close_if_unused(self) -> None:
+        if self.retired and not self.dead and self._uses == 0:
+            _in_background(self.close(timeout_ms=self._close_timeout_ms))
+
+
+def _in_background(work: Any) -> None:
+    task = asyncio.ensure_future(work)
+    _CLOSING.add(task)
+    task.add_done_callback(_CLOSING.discard)
