@@ -23,7 +23,7 @@ from broker_bridge.message import SchemaRef
 Encodable = Mapping[str, Any] | BaseModel
 """What can be encoded: a plain mapping, or a pydantic model (its fields as Python values, not as JSON)."""
 _Reader = Callable[[bytes, int], dict[str, Any]]
-_Writer = Callable[[Mapping[str, Any], bytes], bytes]
+_Writer = Callable[[Any, bytes], bytes]
 
 
 class Decoded(NamedTuple):
@@ -34,7 +34,8 @@ class Decoded(NamedTuple):
 
 
 class Codec:
-    """Encodes and decodes under the contracts of ``source``. One instance serves a process; it holds no open resource."""
+    """Encodes and decodes under the contracts of ``source``. One instance serves a process; it holds no open
+    resource."""
 
     def __init__(
         self,
@@ -47,13 +48,15 @@ class Codec:
         self.limits = Limits(max_value_bytes=max_value_bytes, max_items=max_items)
         self._readers: dict[tuple[int, Contract | None, Form], tuple[_Reader, SchemaRef]] = {}
         self._refused: dict[tuple[int, Contract | None, Form], IncompatibleError] = {}
+        self._own_readers: dict[tuple[Contract, Form], _Reader] = {}
         self._writers: dict[tuple[Contract, Form], tuple[_Writer, bytes]] = {}
 
     def encode(self, subject: str, version: int | None, value: Encodable) -> bytes:
         """Framed bytes of a value in PYTHON form, under one version of a contract (None: the latest).
 
         Integers are also taken for timestamps, dates and times. Raises ValueInvalidError naming the field: missing,
-        unknown, of the wrong type, out of range, a naive datetime, a text that is no UUID, a decimal of too many digits;
+        unknown, of the wrong type, out of range, a naive datetime, a text that is no UUID, a decimal of too many
+        digits;
         SchemaUnknownError for subject or version.
         """
         write, start = self._writer(self.source.get(subject, version), Form.PYTHON)
@@ -109,16 +112,20 @@ class Codec:
 
     def to_json_ready(self, value: Encodable, contract: Contract) -> dict[str, Any]:
         """A value in PYTHON form as JSON form. Raises ValueInvalidError where it does not fit the contract."""
-        write, start = self._writer(contract, Form.PYTHON)
-        framed = self._checked(write(value.model_dump() if isinstance(value, BaseModel) else value, start))
-        return compile_reader(contract, None, Form.JSON, self.limits)(framed, PREFIX_BYTES)
+        return self._converted(value, contract, Form.PYTHON, Form.JSON)
 
     def from_json_ready(self, contract: Contract, value: Mapping[str, Any]) -> dict[str, Any]:
         """A value in JSON form as PYTHON form: defaults filled, unknown fields left out. Raises ValueInvalidError."""
-        write, start = self._writer(contract, Form.JSON)
-        return compile_reader(contract, None, Form.PYTHON, self.limits)(
-            self._checked(write(value, start)), PREFIX_BYTES
-        )
+        return self._converted(value, contract, Form.JSON, Form.PYTHON)
+
+    def _converted(self, value: Encodable, contract: Contract, given: Form, wanted: Form) -> dict[str, Any]:
+        """Through the bytes: one set of rules for what fits, and the result is what a reader will see."""
+        write, start = self._writer(contract, given)
+        framed = self._checked(write(value.model_dump() if isinstance(value, BaseModel) else value, start))
+        read = self._own_readers.get((contract, wanted))
+        if read is None:
+            read = self._own_readers[(contract, wanted)] = compile_reader(contract, None, wanted, self.limits)
+        return read(framed, PREFIX_BYTES)
 
     def _decode(self, value: bytes, reader: Contract | None, form: Form) -> Decoded:
         if len(value) > self.limits.max_value_bytes:
@@ -126,6 +133,8 @@ class Codec:
                 f"the value is {len(value)} bytes, the limit is {self.limits.max_value_bytes}",
                 remedy="raise max_value_bytes if values of this size are meant",
             )
+        if type(value) is not bytes:
+            value = bytes(value)
         schema_id, start = peek(value)
         found = self._readers.get((schema_id, reader, form)) or self._reader(schema_id, reader, form)
         return Decoded(found[0](value, start), found[1])
@@ -148,7 +157,10 @@ class Codec:
     def _writer(self, contract: Contract, form: Form) -> tuple[_Writer, bytes]:
         found = self._writers.get((contract, form))
         if found is None:
-            found = self._writers[(contract, form)] = (compile_writer(contract, form), prefix(contract.schema_id))
+            found = self._writers[(contract, form)] = (
+                compile_writer(contract, form, self.limits),
+                prefix(contract.schema_id),
+            )
         return found
 
     def _checked(self, framed: bytes) -> bytes:

@@ -1,6 +1,7 @@
 """May this schema follow those? Decided from the schemas alone, before a byte is written.
 
-Modes as Confluent's registry names them: BACKWARD (the new schema reads what the last one wrote), FORWARD (the last one reads
+Modes as Confluent's registry names them: BACKWARD (the new schema reads what the last one wrote), FORWARD (the last
+one reads
 what the new one writes), FULL (both); ``_TRANSITIVE`` means against every earlier version, not only the last.
 """
 
@@ -30,7 +31,8 @@ class Mode(StrEnum):
 class Problem:
     """One reason why data of ``writer`` cannot be read with ``reader`` (both are names of schemas).
 
-    ``kind`` is stable: ``type``, ``name``, ``fixed_size``, ``enum_symbols``, ``field_without_default``, ``logical_type``,
+    ``kind`` is stable: ``type``, ``name``, ``fixed_size``, ``enum_symbols``, ``field_without_default``,
+    ``logical_type``,
     ``decimal``. ``path`` is the field in the reader's record, ``[]`` standing for items; empty for the record itself.
     """
 

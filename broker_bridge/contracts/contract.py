@@ -10,6 +10,7 @@ from typing import Any
 
 from fastavro.schema import parse_schema, to_parsing_canonical_form
 
+from broker_bridge.contracts.defaults import check_defaults
 from broker_bridge.contracts.schema_tree import Node, build_tree, load_json
 from broker_bridge.errors import ContractError
 from broker_bridge.message import SchemaRef
@@ -75,6 +76,7 @@ def parse_contract(
                 f"the record is called {tree.name!r}, not {subject!r}",
                 remedy="a folder has the full name of the record in it, namespace included",
             )
+        check_defaults(tree)
     except ContractError as error:
         place = f"{where}: {error.where}" if error.where else where
         raise ContractError(error.detail, remedy=error.remedy, where=place) from None
@@ -98,7 +100,7 @@ def canonical_sha256(schema: Any) -> str:
 def _for_fastavro(raw: Any, where: str) -> dict[str, Any]:
     try:
         parsed = parse_schema(raw)
-    except Exception as error:  # noqa: BLE001  a third-party parser of outside text: any error means "not a schema"
+    except Exception as error:
         raise ContractError(f"fastavro refuses the schema: {error}", where=where) from error
     assert isinstance(parsed, dict)
     return parsed

@@ -1,6 +1,7 @@
 """Schemas kept in the repository: ``<subject>/v<N>.avsc`` and ``ids.jsonl``, which says what each id on the wire means.
 
-Everything is checked when the directory is loaded, so that a broken contract stops a start, not a message. An id is for ever:
+Everything is checked when the directory is loaded, so that a broken contract stops a start, not a message. An id is
+for ever:
 lines are only ever added, and the next id is one above the highest that was ever given.
 """
 
@@ -39,7 +40,8 @@ class SchemaDirectory:
     """The contracts of one folder, loaded and checked once.
 
     ``drafts=True`` (what ``register`` and the CLI use) allows files that have no id yet; they are in ``drafts`` and
-    ``get`` does not return them. Raises NotFoundError where the folder or ``ids.jsonl`` is missing and ContractError, with file and line, at the first thing
+    ``get`` does not return them. Raises NotFoundError where the folder or ``ids.jsonl`` is missing and
+    ContractError, with file and line, at the first thing
     that is wrong.
     """
 

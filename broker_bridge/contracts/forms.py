@@ -24,7 +24,8 @@ class Form(Enum):
     union                           value of the branch           value of the branch         value of the branch
     ==============================  ============================  ==========================  =========================
 
-    Everything else is the same in all three. WIRE is the underlying type of the schema; JSON is what goes to HTTP targets:
+    Everything else is the same in all three. WIRE is the underlying type of the schema; JSON is what goes to HTTP
+    targets:
     no datetime is made only to be turned back, and ``json.dumps`` takes it as it is. Base64 rather than Avro's own JSON
     encoding (one character a byte, up to U+00FF), because no Go or Rust JSON library reads the latter into bytes.
     """

@@ -1,7 +1,9 @@
 """How a value says which schema wrote it.
 
-One wire form today, Confluent's: ``0x00 | schema id, int32 big-endian | Avro body``. Every other form (the GUID header of
-newer registries, Avro single-object encoding) starts with another first byte, so a new form is one more entry in ``_FORMS``.
+One wire form today, Confluent's: ``0x00 | schema id, int32 big-endian | Avro body``. Every other form (the GUID
+header of
+newer registries, Avro single-object encoding) starts with another first byte, so a new form is one more entry in
+``_FORMS``.
 """
 
 from __future__ import annotations

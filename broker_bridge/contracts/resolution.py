@@ -1,6 +1,7 @@
 """Which parts of a writer's schema meet which parts of a reader's.
 
-Source: Avro 1.12 specification, "Schema Resolution" and "Aliases". Shared by the static check (``compatibility``) and by the
+Source: Avro 1.12 specification, "Schema Resolution" and "Aliases". Shared by the static check (``compatibility``)
+and by the
 compiler of readers, so that what is called compatible is also what can be read.
 """
 
@@ -22,11 +23,17 @@ PROMOTIONS: Final[dict[str, frozenset[str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """One reason why a writer's type cannot be read as a reader's. ``path`` is in the reader's record."""
+    """One reason why a writer's type cannot be read as a reader's. ``path`` is in the reader's record.
+
+    ``some_values`` is true where only some values cannot be read (a union's branch, an enum's symbol): not
+    compatible, yet
+    the specification has a reader fail at such a value, not at every one.
+    """
 
     kind: str
     path: str
     message: str
+    some_values: bool = False
 
 
 def names_match(reader: Node, writer: Node) -> bool:
@@ -51,9 +58,12 @@ def pick_branch(reader: Node, writer: Node) -> int | None:
     """Which branch of the reader's union a writer's type (not a union) is read as; None where none can.
 
     The same type by full name comes first, then the same type, then a promotion: so a string stays a string where the
-    union also has bytes.
+    union also has bytes. A branch that reads every value is preferred over one that reads some.
     """
-    return _Walk().pick(reader, writer)
+    if writer in reader.branches:
+        return reader.branches.index(writer)
+    picked = _Walk().pick(reader, writer, "", some_values=False) or _Walk().pick(reader, writer, "", some_values=True)
+    return picked[0] if picked else None
 
 
 def mismatches(reader: Node, writer: Node, path: str = "") -> list[Mismatch]:
@@ -71,8 +81,11 @@ class _Walk:
         if writer.kind == "union":
             return [found for branch in writer.branches for found in self._writer_branch(reader, branch, path)]
         if reader.kind == "union":
-            if self.pick(reader, writer) is not None:
-                return []
+            picked = self.pick(reader, writer, path, some_values=False) or self.pick(
+                reader, writer, path, some_values=True
+            )
+            if picked is not None:
+                return picked[1]
             labels = ", ".join(branch.label for branch in reader.branches)
             return [Mismatch("type", path, f"{writer.label} fits none of the reader's union [{labels}]")]
         if reader.kind in PROMOTIONS.get(writer.kind, ()):
@@ -86,26 +99,25 @@ class _Walk:
         return _logical(reader, writer, path)
 
     def _writer_branch(self, reader: Node, branch: Node, path: str) -> list[Mismatch]:
-        if reader.kind == "union":
-            return self.compare(reader, branch, path)
         found = self.compare(reader, branch, path)
-        return [Mismatch(one.kind, one.path, f"union branch {branch.label}: {one.message}") for one in found]
+        return [Mismatch(one.kind, one.path, f"union branch {branch.label}: {one.message}", True) for one in found]
 
-    def pick(self, reader: Node, writer: Node) -> int | None:
+    def pick(self, reader: Node, writer: Node, path: str, *, some_values: bool) -> tuple[int, list[Mismatch]] | None:
+        """The branch, and what of the writer it cannot read (nothing, unless ``some_values``)."""
         for rank in (_same_full_name, _same_kind, _promotes):
             for number, branch in enumerate(reader.branches):
-                if rank(branch, writer) and self._try(branch, writer):
-                    return number
+                if rank(branch, writer):
+                    before = len(self.seen)
+                    found = self.compare(branch, writer, path)
+                    if all(some_values and one.some_values for one in found):
+                        return number, found
+                    self._forget(before)
         return None
 
-    def _try(self, branch: Node, writer: Node) -> bool:
+    def _forget(self, before: int) -> None:
         """A failed try leaves nothing behind: what it took for granted may rest on the very pair that failed."""
-        before = len(self.seen)
-        if not self.compare(branch, writer, ""):
-            return True
         for pair in list(self.seen)[before:]:
             del self.seen[pair]
-        return False
 
     def _named(self, reader: Node, writer: Node, path: str) -> list[Mismatch]:
         if (reader, writer) in self.seen:
@@ -138,7 +150,7 @@ def _enum(reader: Node, writer: Node, path: str) -> list[Mismatch]:
     lost = [symbol for symbol in writer.symbols if symbol not in reader.symbols]
     if not lost or reader.default is not None:
         return []
-    return [Mismatch("enum_symbols", path, f"the reader has no {', '.join(lost)} and no default symbol")]
+    return [Mismatch("enum_symbols", path, f"the reader has no {', '.join(lost)} and no default symbol", True)]
 
 
 def _logical(reader: Node, writer: Node, path: str) -> list[Mismatch]:
