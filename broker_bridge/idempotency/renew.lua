@@ -41,8 +41,8 @@ for i = 1, #KEYS do
   local value = found[key]
   local owner = sub(in_hand, at, at + 15)
   if value and byte(value, 2) == IN_PROGRESS and sub(value, 9, 24) == owner then
-    local attempt = max(unpack('>I2', value, 3), unpack('>I2', in_hand, at + 16))
-    value = sub(value, 1, 2) .. pack('>I2', attempt) .. sub(value, 5, 24) .. lease_end .. sub(value, 33)
+    local stored_attempt, attempt = unpack('>I2', value, 3), unpack('>I2', in_hand, at + 16)
+    value = sub(value, 1, 2) .. pack('>I2', max(stored_attempt, attempt)) .. sub(value, 5, 24) .. lease_end .. sub(value, 33)
     call('SET', key, value, 'PX', ttl_ms)
     found[key] = value
     answers[i] = '\1'
