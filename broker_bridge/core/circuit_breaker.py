@@ -63,13 +63,15 @@ class CircuitBreaker:
             self._probes = 0
         return self._state
 
-    def admit(self, now_ms: int) -> bool:
-        """Whether one more message may be tried now. In the half-open state a true answer takes one of the probes."""
+    def may_admit(self, now_ms: int) -> bool:
+        """Whether one more message may be tried now."""
         state = self.state(now_ms)
-        if state is BreakerState.HALF_OPEN and self._probes < self._policy.probes:
+        return state is BreakerState.CLOSED or (state is BreakerState.HALF_OPEN and self._probes < self._policy.probes)
+
+    def admitted(self, now_ms: int) -> None:
+        """A message that ``may_admit`` allowed is being tried; in the half-open state it is one of the probes."""
+        if self.state(now_ms) is BreakerState.HALF_OPEN:
             self._probes += 1
-            return True
-        return state is BreakerState.CLOSED
 
     def succeeded(self, key: object, now_ms: int) -> None:
         """A message was answered by the target, be it with a refusal: the target is there."""

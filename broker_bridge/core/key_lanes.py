@@ -104,6 +104,10 @@ class KeyLanes(Generic[T]):
         """How many items are in the lanes and not running."""
         return self._waiting
 
+    def __contains__(self, lane: Hashable) -> bool:
+        """Whether the lane has any item, running or waiting."""
+        return lane in self._lanes
+
     def __iter__(self) -> Iterator[T]:
         for queue in self._lanes.values():
             yield from queue

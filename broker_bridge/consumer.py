@@ -1,0 +1,113 @@
+"""Handlers: what a user writes to act on messages, embedded in a service or run by ``broker-bridge worker run``."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints, overload
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from broker_bridge.errors import ConfigError, MalformedError
+from broker_bridge.message import Message
+
+R = TypeVar("R")
+HandlerFunction = Callable[..., Awaitable[R]]
+
+
+@dataclass(slots=True, frozen=True)
+class Context:
+    """What a handler may want to know of the attempt it is.
+
+    ``attempt`` counts from 1. ``crashes`` says how many workers stopped while holding this message: an effect may
+    have happened
+    already (window W1). ``token`` grows with every new holder of the message's key: give it to a store that can
+    refuse older ones.
+    ``deadline_ms`` is when the attempt is broken off, in ms since the epoch.
+    """
+
+    attempt: int
+    crashes: int
+    token: int
+    group: str
+    deadline_ms: int
+    is_lost: Callable[[], bool] = lambda: False
+
+    @property
+    def lost(self) -> bool:
+        """Whether the message belongs to another worker by now; what is still to be done should be left undone."""
+        return self.is_lost()
+
+
+class Handler(Generic[R]):
+    """An async function with what its signature says about messages.
+
+    The first parameter's type decides what it is given: a pydantic model, ``dict``, or ``Message[...]`` of either
+    for headers and
+    identity as well. A second parameter, if there is one, gets the ``Context``. Calling a handler calls the function.
+    """
+
+    def __init__(self, function: HandlerFunction[R]) -> None:
+        self.function = function
+        self.name = f"{function.__module__}:{function.__qualname__}"
+        if not inspect.iscoroutinefunction(function):
+            raise ConfigError("a handler must be an async function", where=self.name, remedy="write: async def …")
+        parameters = list(inspect.signature(function).parameters)
+        if not 1 <= len(parameters) <= 2:
+            raise ConfigError(
+                f"a handler takes the message and, if it wants, a Context; this one takes {len(parameters)} parameters",
+                where=self.name,
+            )
+        annotation = _hints(function).get(parameters[0], dict)
+        self._wants_message = annotation is Message or get_origin(annotation) is Message
+        inner = (get_args(annotation) or (dict,))[0] if self._wants_message else annotation
+        self._adapter = TypeAdapter(inner) if inspect.isclass(inner) and issubclass(inner, BaseModel) else None
+        self._wants_context = len(parameters) == 2
+
+    async def __call__(self, *args: Any, **kwargs: Any) -> R:
+        return await self.function(*args, **kwargs)
+
+    async def handle(self, message: Message[Any], context: Context) -> R:
+        """Give the message to the function in the form it asks for. Raises ``MalformedError`` where the model
+        refuses the value."""
+        if self._adapter is not None and message.value is not None:
+            message.value = self._validated(message.value)
+        first = message if self._wants_message else message.value
+        return await (self.function(first, context) if self._wants_context else self.function(first))
+
+    def _validated(self, value: Any) -> Any:
+        assert self._adapter is not None
+        if isinstance(value, BaseModel):
+            return value
+        try:
+            return self._adapter.validate_python(value)
+        except ValidationError as error:
+            problem = error.errors(include_input=False, include_url=False)[0]
+            field = ".".join(str(part) for part in problem["loc"])
+            raise MalformedError(
+                f"{field}: {problem['msg']}",
+                where=self.name,
+                remedy="the handler's model and the contract disagree; change the model or evolve the contract",
+            ) from error
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return get_type_hints(function)
+    except NameError as error:
+        raise ConfigError(f"a type in the signature is not defined: {error}", where=function.__qualname__) from error
+
+
+@overload
+def handler(function: HandlerFunction[R]) -> Handler[R]: ...
+@overload
+def handler() -> Callable[[HandlerFunction[R]], Handler[R]]: ...
+def handler(
+    function: HandlerFunction[R] | None = None,
+) -> Handler[R] | Callable[[HandlerFunction[R]], Handler[R]]:
+    """Mark an async function as a handler, so that mistakes in its signature show at import.
+
+    ``[route.target] kind = "python"`` with ``handler = "module:name"`` runs it in a worker. Raises ``ConfigError``.
+    """
+    return Handler if function is None else Handler(function)

@@ -1,0 +1,31 @@
+"""Every event name that the engine logs. Names are stable; the keys beside them are catalogued in ``names``."""
+
+from __future__ import annotations
+
+from typing import Final
+
+ROUTE_STARTED: Final = "route_started"
+ROUTE_STOPPED: Final = "route_stopped"
+ROUTE_PAUSED: Final = "route_paused"
+ROUTE_RESUMED: Final = "route_resumed"
+ROUTE_FAILED: Final = "route_failed"
+WORKER_STARTED: Final = "worker_started"
+WORKER_STOPPED: Final = "worker_stopped"
+DRAIN_STARTED: Final = "drain_started"
+DRAIN_TIMED_OUT: Final = "drain_timed_out"
+PARTITIONS_ASSIGNED: Final = "partitions_assigned"
+PARTITIONS_REVOKED: Final = "partitions_revoked"
+PARKED_SET_REBUILT: Final = "parked_set_rebuilt"
+BREAKER_OPENED: Final = "breaker_opened"
+BREAKER_PROBING: Final = "breaker_probing"
+BREAKER_CLOSED: Final = "breaker_closed"
+CLAIM_TAKEN_OVER: Final = "claim_taken_over"
+CLAIM_STALE: Final = "claim_stale"
+LEASE_LOST: Final = "lease_lost"
+MESSAGE_SKIPPED: Final = "message_skipped"
+MESSAGE_PARKED: Final = "message_parked"
+MESSAGE_DEAD_LETTERED: Final = "message_dead_lettered"
+ATTEMPT_FAILED: Final = "attempt_failed"
+COMMIT_FAILED: Final = "commit_failed"
+KAFKA_LOST: Final = "kafka_lost"
+REDIS_LOST: Final = "redis_lost"

@@ -1,0 +1,104 @@
+"""From records to deliveries: identify, hold back what is not due, park what must wait behind its key."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import attrgetter
+
+from broker_bridge import headers as h
+from broker_bridge.core.disposition import SOURCE
+from broker_bridge.core.identity import claim_key, payload_fingerprint, replay_tag
+from broker_bridge.message import Record, TopicPartition
+from broker_bridge.worker.delivery import Delivery
+from broker_bridge.worker.partitions import PartitionState
+from broker_bridge.worker.pipeline import Parked, Pipeline
+
+
+class Admission:
+    """Decides what becomes of records as they are read."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._p = pipeline
+
+    def admit(self, records: Sequence[Record]) -> list[Delivery]:
+        """Take records in; the answer is what is to be claimed now, in the order read."""
+        now_ms = self._p.clock.now_ms()
+        to_claim: list[Delivery] = []
+        for record in records:
+            part = self._p.assignment.get(TopicPartition(record.topic, record.partition))
+            if part is None or part.gone:
+                continue
+            delivery = self._delivery(record, part)
+            part.entered(record.offset)
+            self._p.enter((delivery,))
+            if part.waiting or not part.ready or delivery.due_ms > now_ms:
+                part.waiting.append(delivery)
+            elif not self._set_aside(delivery):
+                to_claim.append(delivery)
+        return to_claim
+
+    def due(self, now_ms: int) -> list[Delivery]:
+        """What was held back and may go on: the parked set is known, and a retry-lane record has fallen due."""
+        found: list[Delivery] = []
+        for part in self._p.assignment.states():
+            waiting = part.waiting
+            while waiting and part.ready and not part.gone and waiting[0].due_ms <= now_ms:
+                delivery = waiting.popleft()
+                if not self._set_aside(delivery):
+                    found.append(delivery)
+        return found
+
+    def next_due_ms(self) -> int | None:
+        """When the next record held back may go on; None without any that is known."""
+        heads = [part.waiting[0] for part in self._p.assignment.states() if part.waiting and part.ready]
+        return min(map(attrgetter("due_ms"), heads), default=None)
+
+    def _delivery(self, record: Record, part: PartitionState) -> Delivery:
+        ours = part.lane != SOURCE
+        idempotency_key, origin = h.identify(record, trusted=ours)
+        delivery = Delivery(
+            record=record,
+            part=part,
+            origin=origin,
+            idempotency_key=idempotency_key,
+            claim_key=claim_key(idempotency_key, namespace=self._p.route.topic),
+            nonce=self._p.rng.randbytes(8),
+            order_key=self._order_key(record),
+            size=len(record.value or b"") + len(record.key or b"") + 256,
+            fingerprint=payload_fingerprint(record.value),
+        )
+        if ours:
+            self._read_lane_headers(delivery)
+        return delivery
+
+    def _read_lane_headers(self, delivery: Delivery) -> None:
+        found = delivery.record.headers
+        delivery.attempt = h.int_of(found, h.ATTEMPT, 0)
+        delivery.due_ms = h.int_of(found, h.DUE_MS, 0)
+        delivery.first_failure_ms = h.int_of(found, h.FIRST_FAILURE_MS, 0) or None
+        delivery.replay_id = h.text_of(found, h.REPLAY_ID)
+        delivery.replay = replay_tag(delivery.replay_id)
+        if delivery.lane >= 0 and delivery.record.key is not None and self._p.route.order == "key":
+            delivery.part.parked.park(delivery.record.key, delivery.origin.offset, delivery.lane)
+
+    def _order_key(self, record: Record) -> object:
+        if self._p.route.order == "key" and record.key is not None:
+            return record.partition, record.key
+        if self._p.route.order == "partition":
+            return record.partition
+        return record.topic, record.partition, record.offset
+
+    def _set_aside(self, delivery: Delivery) -> bool:
+        """Settle or park a source record without a claim where the parked set already says what becomes of it."""
+        key, parked = delivery.record.key, delivery.part.parked
+        if not delivery.from_source or key is None or not len(parked) or self._p.route.order != "key":
+            return False
+        if parked.contains(key, delivery.origin.offset):
+            self._p.metrics.skipped(self._p.route.name, "already_parked")
+            self._p.retire(delivery, settled=True)
+            return True
+        lane = parked.lane_ahead(key, delivery.origin.offset)
+        if lane is None or delivery.order_key in self._p.lanes:
+            return False
+        self._p.report(delivery, Parked(lane))
+        return True

@@ -1,0 +1,187 @@
+"""Claiming: one round trip a batch, in the order read; what is not ours to do is settled here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+
+from broker_bridge.core.claim import ClaimAnswer, ClaimStatus
+from broker_bridge.core.retry import backoff_ms
+from broker_bridge.errors import CrashSuspectError, KeyConflictError, StoreError
+from broker_bridge.idempotency.base import IdempotencyStore
+from broker_bridge.observability import events
+from broker_bridge.worker.conflict import PayloadComparison
+from broker_bridge.worker.delivery import Delivery
+from broker_bridge.worker.pipeline import Pipeline
+from broker_bridge.worker.signal import WorkSignal
+
+QUEUED_BATCHES = 2
+"""Batches that may wait for their claim; more of them would only lengthen leases."""
+_BUSY_BASE_MS = 50
+_BUSY_MAX_MS = 1_000
+_DOWN_BASE_MS = 100
+_DOWN_MAX_MS = 2_000
+PAUSED_BY_STORE = "redis_down"
+_DUPLICATE = "duplicate"
+
+
+class ClaimStage:
+    """Turns deliveries into claimed deliveries in the key lanes."""
+
+    def __init__(self, pipeline: Pipeline, store: IdempotencyStore, comparison: PayloadComparison) -> None:
+        self._p = pipeline
+        self._store = store
+        self._comparison = comparison
+        self._batches: deque[list[Delivery]] = deque()
+        self._arrived = WorkSignal()
+
+    @property
+    def full(self) -> bool:
+        """Whether reading should wait."""
+        return len(self._batches) >= QUEUED_BATCHES
+
+    def submit(self, batch: list[Delivery]) -> None:
+        """Claim these next."""
+        self._batches.append(batch)
+        self._arrived.wake()
+
+    async def run(self) -> None:
+        """Claim batches until cancelled; also asks again for heads that were busy."""
+        while True:
+            if self._p.reclaims:
+                heads, self._p.reclaims = self._p.reclaims, []
+                await self._claim(heads)
+            elif self._batches:
+                await self._claim(self._batches.popleft())
+            else:
+                await self._arrived.wait()
+
+    def wake(self) -> None:
+        """There is something in ``reclaims``."""
+        self._arrived.wake()
+
+    async def _claim(self, batch: list[Delivery]) -> None:
+        answers, asked = await self._ask(batch)
+        ready = 0
+        for delivery, answer in zip(asked, answers, strict=True):
+            if delivery.part.gone:
+                self._p.retire(delivery, settled=False)
+                continue
+            ready += await self._apply(delivery, answer)
+        if ready:
+            self._p.work.wake(ready)
+
+    async def _ask(self, batch: list[Delivery]) -> tuple[list[ClaimAnswer], list[Delivery]]:
+        """Ask until the store answers: Kafka keeps the work meanwhile (policy ``block``).
+
+        Whatever was asked before is asked again with the same nonces, so a claim whose answer was lost is ours.
+        """
+        failures = 0
+        while True:
+            for delivery in batch:
+                if delivery.part.gone:
+                    self._p.retire(delivery, settled=False)
+            batch = [delivery for delivery in batch if not delivery.part.gone]
+            try:
+                answers = await self._call(batch)
+            except StoreError as error:
+                failures += 1
+                self._pause(error, failures)
+                wait = backoff_ms(
+                    failures, base_ms=_DOWN_BASE_MS, max_ms=_DOWN_MAX_MS, jitter=0.5, chance=self._p.rng.random()
+                )
+                await asyncio.sleep(wait / 1000)
+            else:
+                self._p.paused.discard(PAUSED_BY_STORE)
+                return answers, batch
+
+    async def _call(self, batch: Sequence[Delivery]) -> list[ClaimAnswer]:
+        if not batch:
+            return []
+        route = self._p.route
+        started = asyncio.get_running_loop().time()
+        answers = await self._store.claim(
+            route.group, [delivery.request() for delivery in batch], lease_ms=route.claims.lease_ms
+        )
+        self._p.metrics.store_latency(route.name, "claim", asyncio.get_running_loop().time() - started)
+        return answers
+
+    def _pause(self, error: StoreError, failures: int) -> None:
+        if PAUSED_BY_STORE not in self._p.paused:
+            self._p.log.warning(events.ROUTE_PAUSED, reason=PAUSED_BY_STORE, code=error.code, error=str(error))
+        self._p.paused.add(PAUSED_BY_STORE)
+        self._p.metrics.store_error(self._p.route.name)
+
+    async def _apply(self, delivery: Delivery, answer: ClaimAnswer) -> int:
+        """What the answer means for the delivery; 1 where it is ready to run."""
+        self._p.metrics.claim(self._p.route.name, answer.status.name.lower())
+        match answer.status:
+            case ClaimStatus.GRANTED:
+                return self._granted(delivery, answer)
+            case ClaimStatus.BUSY:
+                return self._busy(delivery, answer)
+            case ClaimStatus.CONFLICT:
+                return await self._conflict(delivery, answer)
+            case ClaimStatus.DONE:
+                return self._drop(delivery, _DUPLICATE, unpark=True)
+            case ClaimStatus.DEAD:
+                return self._drop(delivery, "already_dead", unpark=True)
+            case ClaimStatus.SUPERSEDED:
+                return self._drop(delivery, "superseded", unpark=False)
+
+    def _granted(self, delivery: Delivery, answer: ClaimAnswer) -> int:
+        delivery.token, delivery.crashes, delivery.busy_count = answer.token, answer.crashes, 0
+        delivery.attempt = max(delivery.attempt, answer.attempt)
+        self._p.held.add(delivery)
+        if answer.crashes:
+            self._p.metrics.crash_takeover(self._p.route.name)
+            self._p.log.warning(
+                events.CLAIM_TAKEN_OVER, origin=str(delivery.origin), crashes=answer.crashes, fencing_token=answer.token
+            )
+        if answer.crashes >= self._p.route.claims.crash_limit:
+            self._p.report(
+                delivery,
+                CrashSuspectError(
+                    f"{answer.crashes} workers stopped while they held this message",
+                    remedy="try it alone with: broker-bridge dlq show, then replay it once the handler is fixed",
+                ),
+            )
+            return 0
+        return self._into_lanes(delivery, due_ms=0)
+
+    def _into_lanes(self, delivery: Delivery, *, due_ms: int) -> int:
+        if delivery.queued:
+            self._p.postpone(delivery, due_ms=due_ms)
+        else:
+            self._p.queue(delivery)
+        return 1
+
+    def _busy(self, delivery: Delivery, answer: ClaimAnswer) -> int:
+        """Another delivery of the key holds the claim. It keeps its place in its lane; no attempt is spent."""
+        delivery.busy_count += 1
+        wait = min(answer.retry_after_ms, _BUSY_MAX_MS, _BUSY_BASE_MS << min(delivery.busy_count - 1, 8))
+        delivery.due_ms = self._p.clock.now_ms() + max(1, wait)
+        return self._into_lanes(delivery, due_ms=delivery.due_ms)
+
+    async def _conflict(self, delivery: Delivery, answer: ClaimAnswer) -> int:
+        same = await self._comparison.is_same_payload(delivery, answer.origin)
+        if same:
+            return self._drop(delivery, _DUPLICATE, unpark=True)
+        self._p.report(
+            delivery,
+            KeyConflictError(
+                f"idempotency key was first used with another payload, at origin {answer.origin.hex()}",
+                remedy="the producer must use a new id for new content; compare the two records",
+            ),
+        )
+        return 0
+
+    def _drop(self, delivery: Delivery, reason: str, *, unpark: bool) -> int:
+        """Settled without doing anything, for a recorded reason."""
+        self._p.metrics.skipped(self._p.route.name, reason)
+        self._p.log.debug(events.MESSAGE_SKIPPED, reason=reason, origin=str(delivery.origin))
+        if unpark:
+            self._p.unpark(delivery)
+        self._p.retire(delivery, settled=True)
+        return 0

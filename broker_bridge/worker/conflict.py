@@ -1,0 +1,64 @@
+"""Same idempotency key, other bytes: the same payload or another one?
+
+Equal bytes prove the same payload cheaply, unequal bytes prove nothing, because Avro libraries encode one value in
+several ways (map
+order, padded integers). So before a conflict is called, the record that was seen first is read from the log and both
+are compared as
+decoded values. Where it cannot be read any more the bytes decide.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from broker_bridge.contracts.codec import Codec
+from broker_bridge.core.claim import pack_origin
+from broker_bridge.errors import BridgeError
+from broker_bridge.message import Position, Record
+from broker_bridge.transport.base import LogReader, Transport
+from broker_bridge.worker.delivery import Delivery
+
+
+class PayloadComparison:
+    """Compares the payload of a delivery with that of the record its claim was first granted for."""
+
+    def __init__(self, transport: Transport, codec: Codec, topic: str) -> None:
+        self._transport = transport
+        self._codec = codec
+        self._topic = topic
+        self._reader: LogReader | None = None
+
+    async def is_same_payload(self, delivery: Delivery, first_origin: bytes) -> bool:
+        """True where both decode to equal values."""
+        first = await self._fetch(first_origin)
+        if first is None:
+            return False
+        if first.value == delivery.record.value:
+            return True
+        try:
+            return self._decoded(first) == self._decoded(delivery.record)
+        except BridgeError:
+            return False
+
+    async def _fetch(self, origin: bytes) -> Record | None:
+        if len(origin) != 16:
+            return None
+        _, partition, offset = struct.unpack(">IIQ", origin)
+        if pack_origin(self._topic, partition, offset) != origin:
+            return None
+        try:
+            if self._reader is None:
+                reader = self._transport.reader()
+                await reader.start()
+                self._reader = reader
+            return (await self._reader.fetch([Position(self._topic, partition, offset)]))[0]
+        except BridgeError:
+            return None
+
+    def _decoded(self, record: Record) -> object:
+        return None if record.value is None else self._codec.decode(record.value).value
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        if self._reader is not None:
+            await self._reader.stop()

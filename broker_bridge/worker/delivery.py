@@ -1,0 +1,73 @@
+"""One message on its way through a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+from broker_bridge.core.claim import NO_REPLAY, ClaimRequest, Held
+from broker_bridge.core.disposition import REDRIVE, SOURCE
+from broker_bridge.message import Message, OutgoingRecord, Position, Record
+from broker_bridge.worker.partitions import PartitionState
+
+
+@dataclass(slots=True, eq=False)
+class Delivery:
+    """A record from the moment it is read until it is settled.
+
+    ``lane`` is ``SOURCE``, ``REDRIVE`` or a retry lane's index. ``order_key`` is what order is kept within.
+    ``attempt`` counts attempts
+    spent in this life, ``holds`` the waits since the last one. ``token`` is 0 until the claim is granted. ``queued``
+    is true while
+    the delivery is in the key lanes.
+    """
+
+    record: Record
+    part: PartitionState
+    origin: Position
+    idempotency_key: str
+    claim_key: bytes
+    nonce: bytes
+    order_key: Hashable
+    size: int
+    attempt: int = 0
+    holds: int = 0
+    crashes: int = 0
+    token: int = 0
+    due_ms: int = 0
+    first_failure_ms: int | None = None
+    replay_id: str | None = None
+    replay: bytes = NO_REPLAY
+    fingerprint: bytes = b""
+    queued: bool = False
+    lost: bool = False
+    busy_count: int = 0
+    started_ms: int = 0
+    message: Message[Any] | None = None
+    output: OutgoingRecord | None = None
+
+    @property
+    def lane(self) -> int:
+        """Where it was read."""
+        return self.part.lane
+
+    @property
+    def from_source(self) -> bool:
+        """Whether it was read from the route's source topic."""
+        return self.part.lane == SOURCE
+
+    @property
+    def from_redrive(self) -> bool:
+        """Whether it was read from the redrive lane."""
+        return self.part.lane == REDRIVE
+
+    def request(self) -> ClaimRequest:
+        """The claim to ask for."""
+        return ClaimRequest(
+            self.claim_key, self.nonce, self.fingerprint, self.part.pack_origin(self.origin), self.attempt, self.replay
+        )
+
+    def held(self) -> Held:
+        """The claim in hand."""
+        return Held(self.claim_key, self.nonce, self.token, self.attempt)

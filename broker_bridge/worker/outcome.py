@@ -1,0 +1,236 @@
+"""From the result of an attempt to what is written for it: output, retry copy, dead letter, claim settlement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from broker_bridge import headers as h
+from broker_bridge.core.circuit_breaker import BreakerState
+from broker_bridge.core.claim import SettleKind, Settlement, pack_place
+from broker_bridge.core.dead_letter import Failure, write_dead_letter
+from broker_bridge.core.disposition import Disposition, Ended, Verdict, decide
+from broker_bridge.core.retry_record import write_retry
+from broker_bridge.errors import BridgeError, DeliveryError, RecordTooLargeError
+from broker_bridge.message import OutgoingRecord, Position
+from broker_bridge.observability import events
+from broker_bridge.observability.logging import key_hash
+from broker_bridge.worker.delivery import Delivery
+from broker_bridge.worker.pipeline import Answered, Parked, Pipeline, Result
+
+_SETTLE_AS = {
+    Verdict.COMPLETE: SettleKind.COMPLETE,
+    Verdict.RETRY_LANE: SettleKind.RETRY,
+    Verdict.DEAD_LETTER: SettleKind.DEAD,
+}
+
+
+@dataclass(slots=True, eq=False)
+class Outcome:
+    """What is to be done for one delivery. ``position`` is where ``record`` was acknowledged; ``given_up`` that it
+    never was."""
+
+    delivery: Delivery
+    verdict: Verdict
+    attempt: int
+    delay_ms: int = 0
+    lane: int | None = None
+    parked: bool = False
+    released: bool = False
+    record: OutgoingRecord | None = None
+    failure: Failure | None = None
+    position: Position | None = None
+    given_up: bool = False
+
+    @property
+    def waits(self) -> bool:
+        """Whether the message stays in hand, at the head of its lane."""
+        return not self.released and self.verdict in (Verdict.HOLD, Verdict.RETRY_IN_PLACE)
+
+    def settlement(self) -> Settlement | None:
+        """How the claim ends; None where there is none in hand."""
+        delivery = self.delivery
+        if delivery.token == 0:
+            return None
+        kind = SettleKind.RELEASE if self.parked or self.released else _SETTLE_AS[self.verdict]
+        detail = b""
+        if kind is SettleKind.DEAD and self.position is not None:
+            detail = pack_place(self.position.partition, self.position.offset)
+        return Settlement(delivery.claim_key, delivery.nonce, delivery.token, kind, self.attempt, detail)
+
+
+class OutcomePlanner:
+    """Applies the route's policies to results; logs and counts what it decides."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._p = pipeline
+        self._names = pipeline.route.lane_names
+        self._dead_letter_topic = self._names.dead_letter
+        self._lane_topics = self._names.retries(pipeline.retry.lanes_ms)
+
+    def plan(self, result: Result) -> Outcome:
+        """Decide on one result (not an aborted one)."""
+        delivery, ended = result
+        if isinstance(ended, Parked):
+            return self._park(delivery, ended.lane)
+        if isinstance(ended, BridgeError):
+            return self._failed(delivery, ended)
+        assert isinstance(ended, Answered)
+        now_ms = self._p.clock.now_ms()
+        self._p.metrics.completed(
+            self._p.route.name,
+            handling_ms=now_ms - delivery.started_ms,
+            age_ms=now_ms - delivery.record.timestamp_ms,
+        )
+        return Outcome(delivery, Verdict.COMPLETE, delivery.attempt + 1, record=delivery.output)
+
+    def _park(self, delivery: Delivery, lane: int) -> Outcome:
+        self._p.metrics.parked(self._p.route.name)
+        self._p.log.debug(events.MESSAGE_PARKED, origin=str(delivery.origin), lane=self._lane_topics[lane])
+        record = self._retry_copy(delivery, lane, attempt=delivery.attempt, first_failure_ms=delivery.first_failure_ms)
+        return Outcome(delivery, Verdict.RETRY_LANE, delivery.attempt, lane=lane, parked=True, record=record)
+
+    def _failed(self, delivery: Delivery, error: BridgeError) -> Outcome:
+        now_ms = self._p.clock.now_ms()
+        disposition = self._decide(delivery, error, now_ms)
+        if disposition.attempt > delivery.attempt and delivery.first_failure_ms is None:
+            delivery.first_failure_ms = now_ms
+        outcome = Outcome(delivery, disposition.verdict, disposition.attempt, disposition.delay_ms, disposition.lane)
+        delivery.holds = delivery.holds + 1 if disposition.verdict is Verdict.HOLD else 0
+        delivery.attempt = disposition.attempt
+        if disposition.verdict is Verdict.RETRY_LANE and disposition.lane is not None:
+            outcome.record = self._retry_copy(
+                delivery,
+                disposition.lane,
+                attempt=disposition.attempt,
+                first_failure_ms=delivery.first_failure_ms or now_ms,
+            )
+        elif disposition.verdict is Verdict.DEAD_LETTER:
+            self._dead_letter(outcome, error, now_ms)
+        self._tell(outcome, error)
+        return outcome
+
+    def _decide(self, delivery: Delivery, error: BridgeError, now_ms: int) -> Disposition:
+        return decide(
+            ended_as(error),
+            policy=self._p.retry,
+            lane=delivery.lane,
+            attempt=delivery.attempt,
+            holds=delivery.holds,
+            breaker_closed=self._p.breaker.state(now_ms) is BreakerState.CLOSED,
+            chance=self._p.rng.random(),
+        )
+
+    def _retry_copy(
+        self, delivery: Delivery, lane: int, *, attempt: int, first_failure_ms: int | None
+    ) -> OutgoingRecord:
+        now_ms = self._p.clock.now_ms()
+        return write_retry(
+            delivery.record,
+            topic=self._lane_topics[lane],
+            origin=delivery.origin,
+            origin_timestamp_ms=origin_timestamp_ms(delivery),
+            group=self._p.route.group,
+            attempt=attempt,
+            due_ms=now_ms + self._p.retry.lanes_ms[lane],
+            now_ms=now_ms,
+            first_failure_ms=first_failure_ms,
+        )
+
+    def _dead_letter(self, outcome: Outcome, error: BridgeError, now_ms: int) -> None:
+        delivery = outcome.delivery
+        outcome.failure = Failure(
+            code=error.code,
+            error_class=type(error).__name__,
+            message=str(error),
+            target_code=getattr(error, "target_code", ""),
+            attempts=outcome.attempt,
+            first_ms=delivery.first_failure_ms or now_ms,
+            last_ms=now_ms,
+        )
+        outcome.record = self._letter(outcome, include_message=self._p.route.dead_letter.message)
+
+    def _letter(self, outcome: Outcome, *, include_message: bool) -> OutgoingRecord:
+        assert outcome.failure is not None
+        return write_dead_letter(
+            outcome.delivery.record,
+            topic=self._dead_letter_topic,
+            origin=outcome.delivery.origin,
+            timestamp_ms=origin_timestamp_ms(outcome.delivery),
+            group=self._p.route.group,
+            service=self._p.service,
+            failure=outcome.failure,
+            include_message=include_message,
+        )
+
+    def replace_too_large(self, outcome: Outcome, error: RecordTooLargeError) -> bool:
+        """Another record in place of one that the broker finds too large; false where there is none left to try.
+
+        An output or a retry copy gives way to a dead letter; a dead letter loses its message.
+        """
+        if outcome.verdict is Verdict.DEAD_LETTER:
+            had_message = outcome.record is not None and h.text_of(outcome.record.headers, h.ERROR_MESSAGE) is not None
+            if had_message:
+                outcome.record = self._letter(outcome, include_message=False)
+            return had_message
+        outcome.verdict, outcome.parked, outcome.lane = Verdict.DEAD_LETTER, False, None
+        self._dead_letter(outcome, error, self._p.clock.now_ms())
+        self._tell(outcome, error)
+        return True
+
+    def remember(self, outcome: Outcome) -> None:
+        """Bring the parked set up to date once the records are acknowledged."""
+        delivery = outcome.delivery
+        key = delivery.record.key
+        if key is None or self._p.route.order != "key":
+            return
+        if outcome.verdict is Verdict.RETRY_LANE and outcome.lane is not None:
+            delivery.part.parked.park(key, delivery.origin.offset, outcome.lane)
+        else:
+            self._p.unpark(delivery)
+
+    def _tell(self, outcome: Outcome, error: BridgeError) -> None:
+        delivery, metrics = outcome.delivery, self._p.metrics
+        metrics.failed(self._p.route.name, outcome.verdict.value, error.code)
+        if outcome.verdict is Verdict.DEAD_LETTER:
+            metrics.dead_lettered(self._p.route.name, error.code)
+        log = self._p.log.warning if outcome.verdict is Verdict.DEAD_LETTER else self._p.log.info
+        log(
+            events.MESSAGE_DEAD_LETTERED if outcome.verdict is Verdict.DEAD_LETTER else events.ATTEMPT_FAILED,
+            state=outcome.verdict.value,
+            code=error.code,
+            target_code=getattr(error, "target_code", ""),
+            topic=delivery.origin.topic,
+            partition=delivery.origin.partition,
+            offset=delivery.origin.offset,
+            key_hash=key_hash(delivery.record.key),
+            attempt=outcome.attempt,
+            delay_ms=outcome.delay_ms,
+            correlation_id=h.text_of(delivery.record.headers, h.CORRELATION_ID),
+            trace_id=trace_id(h.text_of(delivery.record.headers, h.TRACEPARENT)),
+        )
+
+
+def ended_as(error: BridgeError) -> Ended:
+    """An error as the decision sees it."""
+    if not isinstance(error, DeliveryError):
+        return Ended(failed=True, retriable=error.retriable)
+    return Ended(
+        failed=True,
+        retriable=error.retriable,
+        outage=error.outage,
+        spends_attempt=error.spends_attempt,
+        retry_after_ms=error.retry_after_ms,
+    )
+
+
+def origin_timestamp_ms(delivery: Delivery) -> int:
+    """When the record was first written to the source topic."""
+    if delivery.from_source:
+        return delivery.record.timestamp_ms
+    return h.int_of(delivery.record.headers, h.ORIGIN_TIMESTAMP_MS, delivery.record.timestamp_ms)
+
+
+def trace_id(traceparent: str | None) -> str | None:
+    """The trace id of a W3C traceparent."""
+    parts = (traceparent or "").split("-")
+    return parts[1] if len(parts) == 4 else None

@@ -1,0 +1,155 @@
+"""What the stages of one route share: the lanes in memory, the results, what is in flight, why the route is paused."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from structlog.typing import FilteringBoundLogger
+
+from broker_bridge.clock import Clock
+from broker_bridge.config.route import RouteConfig
+from broker_bridge.core.circuit_breaker import BreakerPolicy, CircuitBreaker
+from broker_bridge.core.disposition import REDRIVE, SOURCE, RetryPolicy
+from broker_bridge.core.key_lanes import KeyLanes
+from broker_bridge.errors import BridgeError
+from broker_bridge.observability.metrics import WorkerMetrics
+from broker_bridge.worker.delivery import Delivery
+from broker_bridge.worker.partitions import Assignment
+from broker_bridge.worker.signal import WorkSignal
+
+
+class Answered(NamedTuple):
+    """The target took the message; its answer, if it is to be published, is ``delivery.output``."""
+
+
+class Parked(NamedTuple):
+    """The message was not tried: an earlier one of its key is in retry lane ``lane``."""
+
+    lane: int
+
+
+class Aborted(NamedTuple):
+    """The attempt was broken off by this worker; whether it had an effect is not known. The claim is left to expire."""
+
+
+class Result(NamedTuple):
+    """How a delivery left the slots: an answer, an error, or why it was not tried."""
+
+    delivery: Delivery
+    ended: Answered | Parked | Aborted | BridgeError
+
+
+@dataclass(slots=True)
+class Pipeline:
+    """Shared by the stages of one route. Nothing here awaits; each stage owns its own waiting."""
+
+    route: RouteConfig
+    worker: str
+    service: str
+    clock: Clock
+    rng: random.Random
+    metrics: WorkerMetrics
+    log: FilteringBoundLogger
+    retry: RetryPolicy
+    breaker: CircuitBreaker
+    assignment: Assignment
+    lanes: KeyLanes[Delivery] = field(default_factory=KeyLanes)
+    work: WorkSignal = field(default_factory=WorkSignal)
+    timers: WorkSignal = field(default_factory=WorkSignal)
+    results: deque[Result] = field(default_factory=deque)
+    settling: WorkSignal = field(default_factory=WorkSignal)
+    held: set[Delivery] = field(default_factory=set)
+    reclaims: list[Delivery] = field(default_factory=list)
+    paused: set[str] = field(default_factory=set)
+    in_flight: int = 0
+    in_flight_bytes: int = 0
+    closing: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        route: RouteConfig,
+        *,
+        worker: str,
+        service: str,
+        clock: Clock,
+        rng: random.Random,
+        metrics: WorkerMetrics,
+        log: FilteringBoundLogger,
+    ) -> Pipeline:
+        """An empty pipeline for ``route``."""
+        lanes_ms = tuple(route.retry.lanes_ms)
+        names = route.lane_names
+        lane_of_topic = {route.topic: SOURCE, names.redrive: REDRIVE}
+        lane_of_topic.update({names.retry(delay): index for index, delay in enumerate(lanes_ms)})
+        return cls(
+            route=route,
+            worker=worker,
+            service=service,
+            clock=clock,
+            rng=rng,
+            metrics=metrics,
+            log=log,
+            retry=RetryPolicy(
+                in_place=route.retry.in_place,
+                base_ms=route.retry.base_ms,
+                max_ms=route.retry.max_ms,
+                jitter=route.retry.jitter,
+                lanes_ms=lanes_ms,
+            ),
+            breaker=CircuitBreaker(BreakerPolicy(**route.breaker.model_dump())),
+            assignment=Assignment(lane_of_topic),
+        )
+
+    @property
+    def room(self) -> int:
+        """How many more records may be read now, by count; 0 when either limit is reached (invariant I24)."""
+        if self.in_flight_bytes >= self.route.max_in_flight_bytes:
+            return 0
+        return max(0, self.route.max_in_flight - self.in_flight)
+
+    def enter(self, deliveries: Sequence[Delivery]) -> None:
+        """These are in hand now."""
+        self.in_flight += len(deliveries)
+        self.in_flight_bytes += sum(delivery.size for delivery in deliveries)
+
+    def queue(self, delivery: Delivery) -> None:
+        """Put into the key lanes, behind earlier ones of its key."""
+        delivery.queued = True
+        self.lanes.offer(delivery.order_key, delivery)
+
+    def postpone(self, delivery: Delivery, *, due_ms: int) -> None:
+        """Run again, not before ``due_ms``; its key waits."""
+        self.lanes.postpone(delivery.order_key, due_ms=due_ms)
+        self.timers.wake()
+
+    def unqueue(self, delivery: Delivery) -> None:
+        """Out of the key lanes: the next of its key may run."""
+        if delivery.queued:
+            delivery.queued = False
+            self.lanes.release(delivery.order_key)
+            self.work.wake()
+
+    def unpark(self, delivery: Delivery) -> None:
+        """It holds nobody of its key back any more."""
+        if delivery.record.key is not None:
+            delivery.part.parked.unpark(delivery.record.key, delivery.origin.offset)
+
+    def report(self, delivery: Delivery, ended: Answered | Parked | Aborted | BridgeError) -> None:
+        """Hand a delivery to the settler."""
+        self.results.append(Result(delivery, ended))
+        self.settling.wake()
+
+    def retire(self, delivery: Delivery, *, settled: bool) -> None:
+        """Out of this worker's hands. Unsettled ones hold the watermark, so that their record is read again."""
+        self.unqueue(delivery)
+        self.held.discard(delivery)
+        self.in_flight -= 1
+        self.in_flight_bytes -= delivery.size
+        if settled:
+            delivery.part.watermark.settle(delivery.record.offset)
+        delivery.part.left()

@@ -1,0 +1,80 @@
+"""Rebuilding the parked set when partitions are gained: who waits in the retry lanes, before anything of the source
+may run.
+
+::
+
+    old owner                      log                          new owner
+    m1 fails ── copy to lane ──▶   lane: m1
+    dies                                                        gains source p and lane p
+                                                                reads lane p from committed to end: m1's key is parked
+                                   source: m2 (same key) ────▶  m2 parks behind m1 instead of overtaking it
+
+A copy that the old owner still writes after this look is harmless: its source record was not committed, so it is
+read here too, and the
+claim lets only one of the two run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from broker_bridge import headers as h
+from broker_bridge.core.retry import backoff_ms
+from broker_bridge.errors import TransportError
+from broker_bridge.message import Record, TopicPartition
+from broker_bridge.observability import events
+from broker_bridge.transport.base import GroupConsumer, Transport
+from broker_bridge.worker.partitions import PartitionState
+from broker_bridge.worker.pipeline import Pipeline
+
+
+class ParkedSetRebuild:
+    """Reads the lanes outside the group, from what the group committed to their end."""
+
+    def __init__(self, pipeline: Pipeline, transport: Transport, consumer: GroupConsumer) -> None:
+        self._p = pipeline
+        self._transport = transport
+        self._consumer = consumer
+
+    async def run(self, gained: Sequence[PartitionState]) -> None:
+        """Fill the parked sets of ``gained`` and let their source partitions be read. Tries until it succeeds or
+        they are gone."""
+        lanes = {state.tp: state for state in gained if state.lane >= 0}
+        failures = 0
+        while not all(state.gone for state in gained):
+            try:
+                found = await self._read(lanes) if lanes and self._p.route.order == "key" else 0
+            except TransportError:
+                failures += 1
+                wait = backoff_ms(failures, base_ms=100, max_ms=2_000, jitter=0.5, chance=self._p.rng.random())
+                await asyncio.sleep(wait / 1000)
+            else:
+                for state in gained:
+                    state.ready = True
+                self._p.log.info(events.PARKED_SET_REBUILT, count=found, partitions=len(gained))
+                return
+
+    async def _read(self, lanes: dict[TopicPartition, PartitionState]) -> int:
+        reader = self._transport.reader()
+        await reader.start()
+        found = 0
+        try:
+            committed = await self._consumer.committed(frozenset(lanes))
+            bounds = await reader.offsets(sorted({tp.topic for tp in lanes}))
+            start = {tp: max(committed.get(tp) or 0, bounds[tp][0]) for tp in lanes}
+            end = {tp: bounds[tp][1] for tp in lanes if bounds[tp][1] > start[tp]}
+            async for batch in reader.read({tp: start[tp] for tp in end}, end):
+                for record in batch:
+                    found += self._park(record, lanes)
+        finally:
+            await reader.stop()
+        return found
+
+    def _park(self, record: Record, lanes: dict[TopicPartition, PartitionState]) -> int:
+        if record.key is None:
+            return 0
+        state = lanes[TopicPartition(record.topic, record.partition)]
+        origin = h.identify(record, trusted=True).origin
+        state.parked.park(record.key, origin.offset, state.lane)
+        return 1

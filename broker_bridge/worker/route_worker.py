@@ -1,0 +1,227 @@
+"""One route at work: reads, claims, delivers, settles, commits; gains and gives up partitions; drains.
+
+::
+
+    poll ─▶ admission ─▶ claim stage ─▶ key lanes ─▶ slots ─▶ settler ─▶ watermark ─▶ committer
+                │                          ▲  (one message a key at a time)  │
+                └── not due: waits in hand  └────── held, retried in place ───┘
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from broker_bridge.core.claim import SettleKind, Settlement
+from broker_bridge.errors import BridgeError, OffsetOutOfRangeError, StoreError, TransportError
+from broker_bridge.idempotency.base import IdempotencyStore
+from broker_bridge.message import TopicPartition
+from broker_bridge.observability import events
+from broker_bridge.transport.base import BatchProducer, GroupConsumer, Transport
+from broker_bridge.worker.admission import Admission
+from broker_bridge.worker.attempt import Attempt
+from broker_bridge.worker.claim_stage import ClaimStage
+from broker_bridge.worker.committer import Committer
+from broker_bridge.worker.conflict import PayloadComparison
+from broker_bridge.worker.delivery import Delivery
+from broker_bridge.worker.flow import FlowControl
+from broker_bridge.worker.lease_keeper import LeaseKeeper
+from broker_bridge.worker.outcome import OutcomePlanner
+from broker_bridge.worker.partitions import PartitionState
+from broker_bridge.worker.pipeline import Pipeline
+from broker_bridge.worker.rebuild import ParkedSetRebuild
+from broker_bridge.worker.settler import Settler
+from broker_bridge.worker.slots import Slots
+from broker_bridge.worker.targets.base import Target
+
+_POLL_MS = 200
+_POLL_RETRY_S = 0.5
+_RELEASE_MS = 2_000
+"""How long giving back claims that were never used may take; they would run out by themselves."""
+
+
+class RouteWorker:
+    """Runs one route until told to stop. Made by ``bootstrap``."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        *,
+        transport: Transport,
+        store: IdempotencyStore,
+        target: Target,
+        attempt: Attempt,
+        comparison: PayloadComparison,
+        producer: BatchProducer,
+    ) -> None:
+        route = pipeline.route
+        self.pipeline = pipeline
+        self._store = store
+        self._target = target
+        self._comparison = comparison
+        self._producer = producer
+        self._consumer: GroupConsumer = transport.consumer(
+            group=route.group,
+            topics=[route.topic, *route.lane_names.read(route.retry.lanes_ms)],
+            on_assigned=self._gained,
+            on_revoked=self._given_up,
+        )
+        self._admission = Admission(pipeline)
+        self._claims = ClaimStage(pipeline, store, comparison)
+        self._slots = Slots(pipeline, self._claims, attempt)
+        self._settler = Settler(pipeline, OutcomePlanner(pipeline), producer, store)
+        self._committer = Committer(pipeline, self._consumer)
+        self._leases = LeaseKeeper(pipeline, store)
+        self._flow = FlowControl(pipeline, self._consumer)
+        self._rebuild = ParkedSetRebuild(pipeline, transport, self._consumer)
+        self._rebuilds: set[asyncio.Task[None]] = set()
+        self._group: asyncio.TaskGroup | None = None
+        self._stop = asyncio.Event()
+
+    def stop(self) -> None:
+        """Ask for a drain: what is being handled ends, the rest is given back, offsets are committed."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Work until ``stop``; returns after the drain. Raises what makes going on impossible."""
+        await self._target.start()
+        await self._producer.start()
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                await self._consumer.start()
+                self.pipeline.log.info(events.ROUTE_STARTED)
+                stages = [
+                    group.create_task(stage)
+                    for stage in (
+                        self._claims.run(),
+                        self._slots.run(),
+                        self._settler.run(),
+                        self._committer.run(),
+                        self._leases.run(),
+                        self._flow.watch(),
+                    )
+                ]
+                await self._read_until_stopped(group)
+                await self._drain()
+                for task in (*stages, *self._rebuilds):
+                    task.cancel()
+        finally:
+            await self._close()
+
+    async def _read_until_stopped(self, group: asyncio.TaskGroup) -> None:
+        stopped = group.create_task(self._stop.wait())
+        while not stopped.done():
+            reading = asyncio.ensure_future(self._read_once())
+            await asyncio.wait((reading, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if not reading.done():
+                reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+            if reading.done() and not reading.cancelled() and (error := reading.exception()) is not None:
+                await self._poll_failed(error)
+
+    async def _poll_failed(self, error: BaseException) -> None:
+        """An outage of Kafka is waited for; an offset that is not in the log stops the route, for skipping would be
+        silent loss."""
+        if not isinstance(error, TransportError) or isinstance(error, OffsetOutOfRangeError) or not error.retriable:
+            raise error
+        self.pipeline.log.warning(events.KAFKA_LOST, code=error.code, error=str(error))
+        await asyncio.sleep(_POLL_RETRY_S)
+
+    async def _read_once(self) -> None:
+        pipeline = self.pipeline
+        now_ms = pipeline.clock.now_ms()
+        due = self._admission.due(now_ms)
+        if due:
+            self._claims.submit(due)
+        self._flow.apply(claims_full=self._claims.full)
+        wanted = min(pipeline.route.poll_records, pipeline.room) if not self._claims.full else 0
+        records = await self._consumer.poll(max_records=max(1, wanted), timeout_ms=self._poll_ms(now_ms))
+        if not records:
+            return
+        pipeline.metrics.polled(pipeline.route.name, len(records))
+        batch = self._admission.admit(records)
+        if batch:
+            self._claims.submit(batch)
+
+    def _poll_ms(self, now_ms: int) -> int:
+        due_ms = self._admission.next_due_ms()
+        wait = _POLL_MS if due_ms is None else min(_POLL_MS, max(1, due_ms - now_ms))
+        return min(wait, 20) if self._flow.holding else wait
+
+    async def _gained(self, partitions: frozenset[TopicPartition]) -> None:
+        if not partitions:
+            return
+        gained = self.pipeline.assignment.gain(partitions)
+        self.pipeline.log.info(
+            events.PARTITIONS_ASSIGNED, partitions=[f"{tp.topic}/{tp.partition}" for tp in sorted(partitions)]
+        )
+        self._flow.forget()
+        assert self._group is not None
+        task = self._group.create_task(self._rebuild.run(gained))
+        self._rebuilds.add(task)
+        task.add_done_callback(self._rebuilds.discard)
+
+    async def _given_up(self, partitions: frozenset[TopicPartition]) -> None:
+        """Nothing of these starts from here on; what runs may end within the drain time, then the watermark is
+        committed (I20)."""
+        closed = self.pipeline.assignment.close(partitions)
+        if not closed:
+            return
+        self.pipeline.log.info(
+            events.PARTITIONS_REVOKED, partitions=[f"{state.tp.topic}/{state.tp.partition}" for state in closed]
+        )
+        await self._let_go(closed)
+        await self._committer.commit(closed)
+        self.pipeline.assignment.forget(closed)
+
+    async def _let_go(self, states: list[PartitionState]) -> None:
+        for state in states:
+            while state.waiting:
+                self.pipeline.retire(state.waiting.popleft(), settled=False)
+        unused = self.pipeline.lanes.drop(lambda delivery: delivery.part.gone)
+        for delivery in unused:
+            delivery.queued = False
+        await self._release(unused)
+        for delivery in unused:
+            self.pipeline.retire(delivery, settled=False)
+        self._claims.wake()
+        try:
+            async with asyncio.timeout(self.pipeline.route.shutdown.drain_ms / 1000):
+                for state in states:
+                    await state.emptied()
+        except TimeoutError:
+            left = sum(state.in_flight for state in states)
+            self.pipeline.log.warning(events.DRAIN_TIMED_OUT, count=left)
+
+    async def _release(self, unused: Iterable[Delivery]) -> None:
+        """Give claims back that were never used, so that their next owner need not wait for the lease. Best effort."""
+        settlements = [
+            Settlement(d.claim_key, d.nonce, d.token, SettleKind.RELEASE, d.attempt) for d in unused if d.token
+        ]
+        if not settlements:
+            return
+        route = self.pipeline.route
+        try:
+            async with asyncio.timeout(_RELEASE_MS / 1000):
+                await self._store.settle(route.group, settlements, ttl_ms=route.claims.ttl_ms)
+        except (StoreError, TimeoutError):
+            self.pipeline.log.warning(events.REDIS_LOST, reason="claims not given back; they run out by themselves")
+
+    async def _drain(self) -> None:
+        self.pipeline.log.info(events.DRAIN_STARTED, count=self.pipeline.in_flight)
+        self.pipeline.closing = True
+        states = self.pipeline.assignment.states()
+        for state in states:
+            state.gone = True
+        await self._let_go(states)
+        await self._committer.commit(states)
+        self.pipeline.assignment.forget(states)
+
+    async def _close(self) -> None:
+        for part in (self._consumer, self._producer, self._target, self._comparison):
+            try:
+                await part.stop()
+            except BridgeError as error:
+                self.pipeline.log.warning(events.ROUTE_STOPPED, code=error.code, error=str(error))
+        self.pipeline.log.info(events.ROUTE_STOPPED)

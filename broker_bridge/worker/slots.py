@@ -1,0 +1,144 @@
+"""Running handlers: a fixed number of slots take messages whose turn it is. No task is made per message."""
+
+from __future__ import annotations
+
+import asyncio
+
+from broker_bridge.core.circuit_breaker import BreakerState
+from broker_bridge.errors import BridgeError, DeliveryError
+from broker_bridge.observability import events
+from broker_bridge.worker.attempt import Attempt
+from broker_bridge.worker.claim_stage import ClaimStage
+from broker_bridge.worker.delivery import Delivery
+from broker_bridge.worker.pipeline import Aborted, Answered, Parked, Pipeline
+
+_BREAKER_EVENTS = {
+    BreakerState.CLOSED: events.BREAKER_CLOSED,
+    BreakerState.HALF_OPEN: events.BREAKER_PROBING,
+    BreakerState.OPEN: events.BREAKER_OPENED,
+}
+_YIELD_EVERY = 64
+"""Messages a slot may run without suspending before it lets other tasks have the loop."""
+_BUSY_LOOK_MS = 20
+"""How soon to look again when something is due and every slot is busy; a slot that gets free looks by itself."""
+
+
+class Slots:
+    """The route's concurrency. Also owns the timer that wakes slots when a postponed head falls due or a breaker may
+    probe."""
+
+    def __init__(self, pipeline: Pipeline, claims: ClaimStage, attempt: Attempt) -> None:
+        self._p = pipeline
+        self._claims = claims
+        self._attempt = attempt
+        self.running = 0
+
+    async def run(self) -> None:
+        """Run until cancelled: what is being handled then is aborted."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._p.route.concurrency):
+                group.create_task(self._slot())
+            group.create_task(self._timer())
+
+    async def _slot(self) -> None:
+        streak = 0
+        while True:
+            delivery = self._take()
+            if delivery is None:
+                streak = 0
+                await self._p.work.wait()
+                continue
+            await self._handle(delivery)
+            streak += 1
+            if streak % _YIELD_EVERY == 0:
+                await asyncio.sleep(0)
+
+    def _take(self) -> Delivery | None:
+        """The next message to be tried. Between the check and the start nothing awaits."""
+        pipeline = self._p
+        while True:
+            now_ms = pipeline.clock.now_ms()
+            if pipeline.closing or not pipeline.breaker.may_admit(now_ms):
+                return None
+            delivery = pipeline.lanes.take(now_ms)
+            if delivery is None:
+                return None
+            if delivery.part.gone:
+                pipeline.retire(delivery, settled=False)
+            elif delivery.token == 0:
+                self._claim_again(delivery, now_ms)
+            elif (lane := self._lane_ahead(delivery)) is not None:
+                pipeline.report(delivery, Parked(lane))
+            else:
+                pipeline.breaker.admitted(now_ms)
+                return delivery
+
+    def _claim_again(self, delivery: Delivery, now_ms: int) -> None:
+        if delivery.due_ms > now_ms:
+            self._p.postpone(delivery, due_ms=delivery.due_ms)
+        else:
+            self._p.reclaims.append(delivery)
+            self._claims.wake()
+
+    def _lane_ahead(self, delivery: Delivery) -> int | None:
+        """The retry lane an earlier message of the key is in; None where this one may run. A replay does not wait
+        its turn again."""
+        key = delivery.record.key
+        if key is None or self._p.route.order != "key" or delivery.from_redrive:
+            return None
+        return delivery.part.parked.lane_ahead(key, delivery.origin.offset)
+
+    async def _handle(self, delivery: Delivery) -> None:
+        self.running += 1
+        delivery.started_ms = self._p.clock.now_ms()
+        try:
+            error = await self._attempt.make(delivery)
+        except asyncio.CancelledError:
+            self._p.report(delivery, Aborted())
+            raise
+        finally:
+            self.running -= 1
+        self._tell_breaker(delivery, error)
+        if error is None:
+            self._p.unpark(delivery)
+            self._p.unqueue(delivery)
+            self._p.report(delivery, Answered())
+        else:
+            self._p.report(delivery, error)
+
+    def _tell_breaker(self, delivery: Delivery, error: BridgeError | None) -> None:
+        pipeline, now_ms = self._p, self._p.clock.now_ms()
+        before = pipeline.breaker.state(now_ms)
+        if isinstance(error, DeliveryError) and error.outage:
+            pipeline.breaker.failed(delivery.order_key, now_ms)
+        elif isinstance(error, DeliveryError) and not error.spends_attempt:
+            pipeline.breaker.abandoned(now_ms)
+        else:
+            pipeline.breaker.succeeded(delivery.order_key, now_ms)
+        after = pipeline.breaker.state(now_ms)
+        if after is not before:
+            pipeline.metrics.breaker(pipeline.route.name, int(after))
+            pipeline.log.warning(
+                _BREAKER_EVENTS[after],
+                state=after.name.lower(),
+                code=error.code if error else None,
+                delay_ms=pipeline.breaker.reopens_in_ms(now_ms),
+            )
+            pipeline.timers.wake()
+            if after is BreakerState.CLOSED:
+                pipeline.work.wake(pipeline.route.concurrency)
+
+    async def _timer(self) -> None:
+        while True:
+            now_ms = self._p.clock.now_ms()
+            due_ms = self._next_wake_ms(now_ms)
+            if due_ms is not None and due_ms <= now_ms:
+                self._p.work.wake(self._p.route.concurrency)
+                await self._p.timers.wait(_BUSY_LOOK_MS)
+            else:
+                await self._p.timers.wait(None if due_ms is None else due_ms - now_ms)
+
+    def _next_wake_ms(self, now_ms: int) -> int | None:
+        """When there may be something to start: a postponed head, unless the breaker is open for longer."""
+        open_ms = self._p.breaker.reopens_in_ms(now_ms)
+        return now_ms + open_ms if open_ms else self._p.lanes.next_due_ms()

@@ -1,0 +1,32 @@
+"""Where messages go. Three targets: a Python handler, an HTTP endpoint, another topic."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Protocol
+
+from broker_bridge.consumer import Context
+from broker_bridge.message import Message
+
+Form = Literal["python", "json", "bytes"]
+"""What a target is given as ``message.value``: Python values with logical types, plain values ready for JSON, or the
+record's bytes."""
+
+
+class Target(Protocol):
+    """Acts on one message at a time; many calls run at once."""
+
+    @property
+    def form(self) -> Form:
+        """In which form values are wanted."""
+
+    async def start(self) -> None:
+        """Make ready; raises ``BridgeError`` where it never can be."""
+
+    async def deliver(self, message: Message[Any], context: Context) -> object:
+        """Act on the message. Returns the answer (None for none) or an ``OutgoingRecord`` to be written as it is.
+
+        Raises ``DeliveryError`` subclasses; anything else counts as ``handler_failed``.
+        """
+
+    async def stop(self) -> None:
+        """Let go of connections. Idempotent."""
