@@ -45,6 +45,16 @@ fn a_repeat_gets_the_stored_answer() {
 }
 
 #[test]
+fn keys_are_taken_as_they_are_and_event_ids_are_percent_decoded() {
+    let folder = Folder::new();
+    let service = Service::start(&folder.log(), &[]);
+    let delivery = Delivery::of("o-1").header("idempotency-key", "/a%23b#ü").header("ce-id", "%C3%BC%20%25");
+    assert_eq!(service.connect().deliver(&delivery).status, 200);
+    let line = lines(&folder.log()).remove(0);
+    assert_eq!((line["key"].as_str(), line["ce_id"].as_str()), (Some("/a%23b#ü"), Some("ü %")));
+}
+
+#[test]
 fn without_dedupe_every_delivery_is_an_effect() {
     let folder = Folder::new();
     let service = Service::start(&folder.log(), &["--no-dedupe"]);
