@@ -12,7 +12,7 @@ from fastavro.schema import parse_schema, to_parsing_canonical_form
 
 from broker_bridge.contracts.defaults import check_defaults
 from broker_bridge.contracts.schema_tree import Node, build_tree, load_json
-from broker_bridge.errors import ContractError
+from broker_bridge.errors import ContractError, NotFoundError
 from broker_bridge.message import SchemaRef
 
 UNREGISTERED = 0
@@ -90,6 +90,21 @@ def parse_contract(
         names=frozenset(schema["__named_schemas"]),
         where=where,
     )
+
+
+def read_contract(path: Path) -> Contract:
+    """A contract from any file, by the name of its record. Raises NotFoundError and ContractError."""
+    return parse_contract(read_text(path), where=str(path))
+
+
+def read_text(path: Path) -> str:
+    """A file's text. Raises NotFoundError where it cannot be read, ContractError where it is not UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ContractError(f"the file is not UTF-8: {error}", where=str(path)) from error
+    except OSError as error:
+        raise NotFoundError(f"the file cannot be read: {error.strerror}", where=str(path)) from error
 
 
 def canonical_sha256(schema: Any) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from broker_bridge.contracts.compatibility import Mode, check, describe
-from broker_bridge.contracts.contract import Contract, parse_contract, version_files
+from broker_bridge.contracts.contract import Contract, parse_contract, read_text, version_files
 from broker_bridge.contracts.framing import MAX_SCHEMA_ID
 from broker_bridge.contracts.schema_tree import load_json
 from broker_bridge.errors import ContractError, IncompatibleError, NotFoundError, SchemaUnknownError
@@ -156,7 +156,7 @@ class SchemaDirectory:
             self._check_gaps(subject)
 
     def _add(self, file: Path, subject: str, version: int, line: IdLine | None, drafts: bool) -> None:
-        text = _read_text(file)
+        text = read_text(file)
         if line is None:
             if not drafts:
                 raise ContractError(
@@ -202,7 +202,7 @@ def _read_ids(path: Path) -> list[IdLine]:
     lines: list[IdLine] = []
     ids: dict[int, str] = {}
     places: dict[tuple[str, int], str] = {}
-    for number, text in enumerate(_read_text(path).splitlines(), start=1):
+    for number, text in enumerate(read_text(path).splitlines(), start=1):
         if not text.strip():
             continue
         line = _parse_id_line(text, f"{path}:{number}")
@@ -233,15 +233,6 @@ def _parse_id_line(text: str, where: str) -> IdLine:
     if not isinstance(found["subject"], str) or not isinstance(found["sha256"], str):
         raise ContractError("subject and sha256 must be texts", where=where)
     return IdLine(schema_id, found["subject"], version, found["sha256"], where)
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ContractError(f"the file is not UTF-8: {error}", where=str(path)) from error
-    except OSError as error:
-        raise NotFoundError(f"the file cannot be read: {error.strerror}", where=str(path)) from error
 
 
 def _replace_with_line(path: Path, line: str) -> None:

@@ -1,0 +1,214 @@
+"""`broker-bridge schemas`: the Avro contracts of a folder, and what may follow them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from broker_bridge.cli.exit_codes import ExitCode
+from broker_bridge.cli.output import emit, json_option, table
+from broker_bridge.contracts import golden as vectors
+from broker_bridge.contracts.codec import Codec
+from broker_bridge.contracts.compatibility import Mode, Problem, check
+from broker_bridge.contracts.contract import UNREGISTERED, Contract, read_contract
+from broker_bridge.contracts.directory import SchemaDirectory
+from broker_bridge.errors import UsageError
+from broker_bridge.transport.partitioning import partition_of
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+def dir_option(command: Command) -> Command:
+    """`--dir`: which folder of schemas is meant."""
+    option = click.option(
+        "--dir",
+        "folder",
+        type=click.Path(path_type=Path),
+        default=Path("schemas"),
+        show_default=True,
+        envvar="BROKER_BRIDGE_SCHEMAS",
+        show_envvar=True,
+        help="Folder of schemas: <subject>/v<N>.avsc and ids.jsonl.",
+    )
+    return option(command)
+
+
+def mode_option(command: Command) -> Command:
+    """`--mode`: which way data must flow between versions."""
+    option = click.option(
+        "--mode",
+        type=click.Choice([mode.value for mode in Mode]),
+        default=Mode.BACKWARD.value,
+        show_default=True,
+        help="BACKWARD: the new schema reads old data. FORWARD: old ones read new data. FULL: both. "
+        "_TRANSITIVE: against all earlier versions, not only the last.",
+    )
+    return option(command)
+
+
+@click.group("schemas")
+def group() -> None:
+    """List, check and register the Avro schemas that are the contract between services.
+
+    \b
+    Example:
+      broker-bridge schemas list
+      broker-bridge schemas check
+      broker-bridge schemas register shop.OrderPlaced
+    """
+
+
+@group.command("list", epilog="Exit status: 0 listed · 2 a file is damaged · 3 no such folder.")
+@dir_option
+@json_option
+def list_(folder: Path, *, as_json: bool) -> None:
+    """Show every schema with the id it has on the wire.
+
+    \b
+    Example:
+      broker-bridge schemas list --dir schemas --json
+    """
+    directory = SchemaDirectory(folder, drafts=True)
+    contracts = sorted([*directory.contracts(), *directory.drafts], key=lambda one: (one.subject, one.version))
+    rows = [_row(contract) for contract in contracts]
+    columns = ("subject", "version", "id", "fields", "sha256", "file")
+    shown = [
+        [row["subject"], row["version"], row["id"] or "draft", len(row["fields"]), row["sha256"][:12], row["file"]]
+        for row in rows
+    ]
+    emit({"schemas": rows}, human=table(columns, shown, right=("version", "id", "fields")), as_json=as_json)
+
+
+def _row(contract: Contract) -> dict[str, Any]:
+    return {
+        "subject": contract.subject,
+        "version": contract.version,
+        "id": None if contract.schema_id == UNREGISTERED else contract.schema_id,
+        "fields": list(contract.fields),
+        "sha256": contract.sha256,
+        "file": contract.where,
+    }
+
+
+@group.command("check", epilog="Exit status: 0 compatible · 1 incompatible · 2 bad input · 3 no such folder.")
+@click.argument("new", metavar="[NEW.avsc]", required=False, type=_FILE)
+@click.option(
+    "--against", multiple=True, type=_FILE, metavar="OLD.avsc", help="An earlier version; repeat it, oldest first."
+)
+@mode_option
+@dir_option
+@json_option
+def check_(new: Path | None, against: Sequence[Path], mode: str, folder: Path, *, as_json: bool) -> int:
+    """Say whether a schema may follow earlier ones; without arguments check a whole folder.
+
+    The folder's check covers every file, id and hash, and each version against the versions before it.
+
+    \b
+    Example:
+      broker-bridge schemas check
+      broker-bridge schemas check new.avsc --against v1.avsc --against v2.avsc --mode FULL_TRANSITIVE
+    """
+    chosen = Mode(mode)
+    if new is None:
+        if against:
+            raise UsageError(
+                "--against needs the schema that is to be checked",
+                remedy="broker-bridge schemas check NEW.avsc --against OLD.avsc",
+            )
+        checked, problems = _check_folder(SchemaDirectory(folder), chosen)
+    elif not against:
+        raise UsageError(
+            f"{new} is to be checked against nothing", remedy="name earlier versions with --against, oldest first"
+        )
+    else:
+        checked, problems = 1, check(read_contract(new), [read_contract(one) for one in against], chosen)
+    found = {
+        "compatible": not problems,
+        "mode": chosen.value,
+        "checked": checked,
+        "problems": [dataclasses.asdict(problem) for problem in problems],
+    }
+    emit(found, human=_verdict(checked, problems, chosen), as_json=as_json)
+    return ExitCode.NO if problems else ExitCode.OK
+
+
+def _check_folder(directory: SchemaDirectory, mode: Mode) -> tuple[int, list[Problem]]:
+    problems: list[Problem] = []
+    checked = 0
+    for subject in directory.subjects():
+        versions = directory.versions(subject)
+        checked += len(versions)
+        for number in range(1, len(versions)):
+            problems += check(versions[number], versions[:number], mode)
+    return checked, problems
+
+
+def _verdict(checked: int, problems: Sequence[Problem], mode: Mode) -> str:
+    schemas = "1 schema" if checked == 1 else f"{checked} schemas"
+    if not problems:
+        return f"{schemas} checked: {mode.value} compatible"
+    lines = [f"  {problem}" for problem in problems]
+    return "\n".join([f"{schemas} checked: not {mode.value} compatible", *lines])
+
+
+@group.command("register", epilog="Exit status: 0 registered · 1 incompatible · 2 bad input · 3 no such file.")
+@click.argument("subject")
+@click.option("--version", type=click.IntRange(1), help="Which version.  [default: the next one]")
+@mode_option
+@dir_option
+@json_option
+def register(subject: str, version: int | None, mode: str, folder: Path, *, as_json: bool) -> None:
+    """Give the next id to SUBJECT's new schema file and write it into ids.jsonl.
+
+    The file must be there already, as <dir>/SUBJECT/v<N>.avsc. Ids are never used again; asking twice gives one id.
+
+    \b
+    Example:
+      broker-bridge schemas register shop.OrderPlaced
+    """
+    contract = SchemaDirectory(folder, drafts=True).register(subject, version, mode=Mode(mode))
+    emit(
+        _row(contract),
+        human=f"{contract.subject} version {contract.version} has id {contract.schema_id}",
+        as_json=as_json,
+    )
+
+
+@group.command(
+    "golden", epilog="Exit status: 0 all as stated · 1 a vector is wrong · 2 a vector is damaged · 3 none there."
+)
+@click.option(
+    "--check/--write",
+    "only_check",
+    default=True,
+    help="Verify the vectors (default), or write what follows from their values.",
+)
+@dir_option
+@json_option
+def golden(folder: Path, *, only_check: bool, as_json: bool) -> int:
+    """Verify the golden vectors: bytes, schema ids, partitions, and the value another version reads.
+
+    \b
+    Example:
+      broker-bridge schemas golden
+      broker-bridge schemas golden --write
+    """
+    reports = vectors.verify(Codec(SchemaDirectory(folder)), partition_of)
+    written = [] if only_check else [report.file for report in reports if vectors.write(report)]
+    if written:
+        reports = vectors.verify(Codec(SchemaDirectory(folder)), partition_of)
+    wrong = [report for report in reports if report.problems]
+    found = {
+        "ok": not wrong,
+        "written": [str(file) for file in written],
+        "vectors": [{"file": str(one.file), "ok": not one.problems, "problems": one.problems} for one in reports],
+    }
+    lines = [f"{len(reports)} golden vectors, {len(wrong)} wrong, {len(written)} written"]
+    lines += [f"  {one.file}: {problem}" for one in wrong for problem in one.problems]
+    emit(found, human="\n".join(lines), as_json=as_json)
+    return ExitCode.NO if wrong else ExitCode.OK
