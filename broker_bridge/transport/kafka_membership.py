@@ -52,6 +52,8 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         self.settled = asyncio.Event()
         """Set while partitions are ours and ``on_assigned`` has returned."""
         self.held = _NONE
+        self._told = _NONE
+        self._hooks = asyncio.Lock()
         self._state = _State.BETWEEN
         self._place = place
         self._group_generation = group_generation
@@ -75,9 +77,13 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         self.held = frozenset(TopicPartition(*tp) for tp in assigned)
         self._generation = self._group_generation()
         self._state = _State.OWNING
-        await self._guarded(self._place)
-        await self._guarded(self._on_assigned)
-        self.settled.set()
+        async with self._hooks:
+            await self._guarded(self._place, self.held)
+            if self._state is _State.OWNING:  # not stopped meanwhile
+                self._told = self.held
+                await self._guarded(self._on_assigned, self._told)
+        if self._state is _State.OWNING:
+            self.settled.set()
 
     async def revoke(self) -> None:
         """Give up what is held. Whoever asks twice (rebalance and stop at once) waits for the same run of the hook."""
@@ -113,7 +119,9 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
             raise failure
 
     async def _give_up(self) -> None:
-        await self._guarded(self._on_revoked)
+        async with self._hooks:  # stop() may come while on_assigned still runs
+            await self._guarded(self._on_revoked, self._told)
+            self._told = _NONE
         self._state, self.held = _State.BETWEEN, _NONE
         try:
             async with asyncio.timeout(self._commit_wait_ms / 1000):
@@ -121,11 +129,11 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         except TimeoutError:
             return  # commit() has the same deadline and cancels itself
 
-    async def _guarded(self, hook: PartitionsHook | None) -> None:
+    async def _guarded(self, hook: PartitionsHook | None, partitions: frozenset[TopicPartition]) -> None:
         """What a hook raises cannot stop a rebalance; the next poll raises it."""
-        if hook is None or not self.held:
+        if hook is None or not partitions:
             return
         try:
-            await hook(self.held)
+            await hook(partitions)
         except Exception as error:  # noqa: BLE001 - kept and raised by the next poll
             self._failure = error

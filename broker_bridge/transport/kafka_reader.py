@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -132,12 +133,7 @@ class KafkaReader:
         while left:
             with translated(self._settings.bootstrap):
                 fetched = await client.getmany(timeout_ms=_POLL_MS)
-                batch = [
-                    Record(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value, r.headers)
-                    for tp, records in fetched.items()
-                    for r in records
-                    if tp in left and left[tp][0][0] <= r.offset < left[tp][0][1]
-                ]
+                batch = [record for tp, records in fetched.items() for record in _within(records, left.get(tp, ()))]
                 moved = bool(fetched)
                 for tp in list(left):
                     moved = await _advance(client, tp, left) or moved
@@ -233,6 +229,17 @@ async def _advance(
     elif position < todo[0][0]:
         client.seek(tp, todo[0][0])
     return True
+
+
+def _within(records: Sequence[Any], ranges: Iterable[tuple[int, int]]) -> list[Record]:
+    """Those of a partition's records that lie in any of its ranges; one fetch may span several."""
+    offsets = [r.offset for r in records]
+    chosen: list[Any] = []
+    for start, end in ranges:
+        chosen += records[bisect_left(offsets, start) : bisect_left(offsets, end)]
+        if end > offsets[-1]:
+            break
+    return [Record(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value, r.headers) for r in chosen]
 
 
 def _ranges_over(offsets: Iterable[int]) -> list[tuple[int, int]]:
