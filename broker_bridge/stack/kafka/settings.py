@@ -57,6 +57,9 @@ def server_properties(node: Node, cluster: list[Node], log_dir: Path) -> str:
         # A group forms at once, and tests may use short sessions.
         "group.initial.rebalance.delay.ms": 0,
         "group.min.session.timeout.ms": 1000,
+        # A killed node is missed sooner than by default (9 s), and is let in again as soon.
+        "broker.heartbeat.interval.ms": 500,
+        "broker.session.timeout.ms": 3000 if copies == 1 else 4000,
         "log.retention.ms": 7 * DAY_MS,
         "offsets.retention.minutes": 14 * 24 * 60,
         # The default of 128 MB is half of a small heap.
