@@ -52,8 +52,9 @@ def overlay(raw: Mapping[str, Any], environ: Mapping[str, str]) -> Overlay:
         if variable in known:
             _apply(result, variable, environ[variable], known[variable])
         elif _meant_as_setting(variable):
-            near = difflib.get_close_matches(variable, known, n=1, cutoff=0.75)
-            remedy = f"did you mean {near[0]}?" if near else f"settings are named {PREFIX}<SECTION>__<KEY>"
+            bare = [name.removeprefix(PREFIX) for name in known]
+            near = difflib.get_close_matches(variable.removeprefix(PREFIX), bare, n=1, cutoff=0.75)
+            remedy = f"did you mean {PREFIX}{near[0]}?" if near else f"settings are named {PREFIX}<SECTION>__<KEY>"
             result.problems.append(Problem((), "names no setting", remedy=remedy, variable=variable))
     return result
 

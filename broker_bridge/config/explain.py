@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 
 from broker_bridge.config.model import BridgeConfig
 from broker_bridge.config.problems import KeyPath, Problem, shown
+from broker_bridge.config.route import HttpTarget, PythonTarget, TopicTarget
 
 TYPE_NAMES: Final = {
     "string_type": "text in quotes",
@@ -32,6 +33,7 @@ BOUNDS: Final = {
     "less_than_equal": ("at most", "le"),
     "less_than": ("less than", "lt"),
 }
+TARGETS: Final = (HttpTarget, PythonTarget, TopicTarget)
 UNIT_SUFFIXES: Final = ("_ms", "_s", "_seconds")
 
 
@@ -103,7 +105,7 @@ def _words(details: ErrorDetails, path: KeyPath, owners: list[type[BaseModel]]) 
     if kind == "bridge":
         return context["text"], context["remedy"], value
     if kind == "extra_forbidden":
-        return "unknown key", _meant(key, _all_keys(owners)), None
+        return "unknown key", _of_another_kind(key, owners) or _meant(key, _all_keys(owners)), None
     if kind in ("missing", "union_tag_not_found"):
         if kind == "union_tag_not_found":
             return "has no kind", 'add kind = "http", "python" or "topic"', None
@@ -143,6 +145,11 @@ def _choices(annotation: object) -> Iterator[object]:
 
 def _all_keys(owners: list[type[BaseModel]]) -> list[str]:
     return [key for owner in owners for key in keys_of(owner)]
+
+
+def _of_another_kind(key: str, owners: list[type[BaseModel]]) -> str:
+    kinds = [kind.model_fields["kind"].default for kind in TARGETS if key in keys_of(kind)]
+    return f"{key} belongs to kind = {' or '.join(map(repr, kinds))}" if kinds and owners[0] in TARGETS else ""
 
 
 def _meant(key: str, known: Sequence[str]) -> str:

@@ -110,7 +110,7 @@ class BridgeConfig(Section):
             return data
         service = _text(data.get("bridge"), "service") or DEFAULT_SERVICE
         source = _text(data.get("producer"), "source") or service
-        filled = dict(data)
+        filled = {"bridge": {}, **data}  # so that the default folder of schemas, too, starts at the file's folder
         if "producer" not in data or data["producer"] == {}:
             filled["producer"] = {"source": source}
         key = "route" if "route" in data else "routes"
