@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from broker_bridge.config.checks import config_warnings, margin_ms
-from broker_bridge.config.load import load_config
+from broker_bridge.config.load import config_from, load_config
 from broker_bridge.config.model import (
     BridgeConfig,
     BridgeSection,
@@ -52,6 +52,7 @@ __all__ = [
     "ShutdownSection",
     "Target",
     "TopicTarget",
+    "config_from",
     "config_warnings",
     "load_config",
     "margin_ms",

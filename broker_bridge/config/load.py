@@ -36,6 +36,18 @@ def load_config(path: Path, environ: Mapping[str, str]) -> BridgeConfig:
         raw: dict[str, Any] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise _not_toml(path, str(error)) from None
+    return _validated(raw, environ, path, LineIndex(text))
+
+
+def config_from(raw: Mapping[str, Any], *, base_dir: Path | None = None) -> BridgeConfig:
+    """The same from values in code: the sections and keys of ``bridge.toml`` as a mapping. No environment is read.
+
+    Relative paths start at ``base_dir``, by default the current directory. Raises as ``load_config`` does.
+    """
+    return _validated(dict(raw), {}, (base_dir or Path.cwd()) / "<configuration in code>", LineIndex(""))
+
+
+def _validated(raw: dict[str, Any], environ: Mapping[str, str], path: Path, lines: LineIndex) -> BridgeConfig:
     overlaid = overlay(raw, environ)
     context = {BASE_DIR: path.parent}
     problems = list(overlaid.problems)
@@ -46,7 +58,7 @@ def load_config(path: Path, environ: Mapping[str, str]) -> BridgeConfig:
         problems += explained(error, overlaid.data)
     problems += cross_problems(overlaid.data, config, context)
     if problems or config is None:
-        raise error_of(problems, path=path, lines=LineIndex(text), variables=overlaid.variables)
+        raise error_of(problems, path=path, lines=lines, variables=overlaid.variables)
     return config
 
 

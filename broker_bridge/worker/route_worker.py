@@ -82,6 +82,31 @@ class RouteWorker:
         """Ask for a drain: what is being handled ends, the rest is given back, offsets are committed."""
         self._stop.set()
 
+    def state(self) -> str:
+        """In a word or two: ``delivering``, ``joining``, or what pauses the route."""
+        if self.pipeline.paused:
+            return "paused: " + ", ".join(sorted(self.pipeline.paused))
+        return "delivering" if self.pipeline.assignment.sources() else "joining"
+
+    def details(self) -> dict[str, object]:
+        """Counts of what is in hand, and where each partition stands."""
+        pipeline = self.pipeline
+        return {
+            "state": self.state(),
+            "in_flight": pipeline.in_flight,
+            "in_flight_bytes": pipeline.in_flight_bytes,
+            "parked": pipeline.assignment.parked,
+            "breaker": pipeline.breaker.state(pipeline.clock.now_ms()).name.lower(),
+            "partitions": {
+                f"{state.tp.topic}/{state.tp.partition}": {
+                    "committed": state.committed,
+                    "watermark": state.watermark.committable,
+                    "unsettled": state.watermark.unsettled,
+                }
+                for state in pipeline.assignment.states()
+            },
+        }
+
     async def run(self) -> None:
         """Work until ``stop``; returns after the drain. Raises what makes going on impossible."""
         await self._target.start()

@@ -1,0 +1,176 @@
+"""The composition root: the only module that names adapters. Everything else is given what it works with.
+
+Adapters are imported when they are opened, so that a command pays only for what it uses.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+import socket
+from typing import Any
+
+from broker_bridge.clock import Clock, SystemClock
+from broker_bridge.config import BridgeConfig, HttpTarget, KafkaSection, PythonTarget, RouteConfig, TopicTarget
+from broker_bridge.consumer import Handler
+from broker_bridge.contracts.codec import Codec
+from broker_bridge.contracts.directory import SchemaDirectory
+from broker_bridge.errors import ConfigError
+from broker_bridge.idempotency.base import IdempotencyStore
+from broker_bridge.observability.logging import get_logger
+from broker_bridge.observability.metrics import WorkerMetrics
+from broker_bridge.producer import Producer
+from broker_bridge.transport.base import Transport
+from broker_bridge.worker.attempt import Attempt
+from broker_bridge.worker.conflict import PayloadComparison
+from broker_bridge.worker.health import HealthServer
+from broker_bridge.worker.pipeline import Pipeline
+from broker_bridge.worker.route_worker import RouteWorker
+from broker_bridge.worker.supervisor import Worker
+from broker_bridge.worker.targets.base import Target
+
+WORKER_REQUEST_BYTES = 2_000_000
+"""A worker's copies of records carry headers of its own and must not be refused for them; see ``worker.topics``."""
+
+
+def open_transport(config: BridgeConfig, *, max_request_bytes: int = 1_000_000) -> Transport:
+    """Kafka as ``[kafka]`` says. Connects when a client of it starts."""
+    from broker_bridge.transport.kafka import KafkaTransport
+
+    return KafkaTransport(kafka_settings(config.kafka, config.bridge.service, max_request_bytes=max_request_bytes))
+
+
+def kafka_settings(section: KafkaSection, client_id: str, *, max_request_bytes: int = 1_000_000) -> Any:
+    """``[kafka]`` as the adapter's settings."""
+    from broker_bridge.transport.kafka_settings import KafkaSettings
+
+    given: dict[str, Any] = {
+        name: getattr(section, name)
+        for name in ("bootstrap", "security_protocol", "username", "password", "allow_plaintext", "compression")
+    }
+    if section.sasl_mechanism is not None:
+        given["sasl_mechanism"] = section.sasl_mechanism
+    for name in ("ca_file", "cert_file", "key_file"):
+        given[name] = None if getattr(section, name) is None else str(getattr(section, name))
+    return KafkaSettings(
+        **given,
+        client_id=client_id,
+        session_timeout_ms=section.session_timeout_ms,
+        heartbeat_interval_ms=min(3_000, section.session_timeout_ms // 3),
+        rebalance_timeout_ms=section.rebalance_timeout_ms,
+        max_request_bytes=max_request_bytes,
+    )
+
+
+def open_store(config: BridgeConfig) -> IdempotencyStore:
+    """Redis as ``[redis]`` says. Connects when started."""
+    from broker_bridge.idempotency.redis import RedisStore
+
+    section = config.redis
+    return RedisStore(
+        section.url.get_secret_value(),
+        prefix=section.prefix,
+        wait_replicas=section.wait_replicas,
+        allow_unsafe=["eviction"] if section.allow_eviction else [],
+    )
+
+
+def open_codec(config: BridgeConfig) -> Codec:
+    """The contracts of ``[bridge] schemas``. Raises ``ContractError`` where the directory is damaged."""
+    return Codec(SchemaDirectory(config.bridge.schemas))
+
+
+def open_producer(
+    config: BridgeConfig, *, transport: Transport | None = None, codec: Codec | None = None, clock: Clock | None = None
+) -> Producer:
+    """The embeddable producer."""
+    return Producer(
+        transport or open_transport(config),
+        codec or open_codec(config),
+        source=config.producer.source,
+        clock=clock or SystemClock(),
+        delivery_timeout_ms=config.kafka.delivery_timeout_ms,
+    )
+
+
+def make_target(route: RouteConfig, *, clock: Clock, handler: Handler[Any] | None = None) -> Target:
+    """The target that ``[route.target]`` names, or ``handler`` where one is given."""
+    from broker_bridge.worker.targets.python import PythonHandlerTarget, load_handler
+
+    if handler is not None:
+        return PythonHandlerTarget(handler)
+    match route.target:
+        case HttpTarget() as http:
+            from broker_bridge.worker.targets.http import HttpEndpointTarget
+
+            return HttpEndpointTarget(http, concurrency=route.concurrency, clock=clock)
+        case PythonTarget() as python:
+            return PythonHandlerTarget(load_handler(python.handler))
+        case TopicTarget() as topic:
+            from broker_bridge.worker.targets.topic import TopicForwardTarget
+
+            return TopicForwardTarget(topic)
+
+
+def make_worker(
+    config: BridgeConfig,
+    *,
+    routes: list[str] | None = None,
+    handlers: dict[str, Handler[Any]] | None = None,
+    transport: Transport | None = None,
+    store: IdempotencyStore | None = None,
+    clock: Clock | None = None,
+    rng: random.Random | None = None,
+) -> Worker:
+    """A worker for the routes of ``config`` (or those named). ``handlers`` replace targets, by route name.
+
+    Raises ``ConfigError`` where there is no route, or none of that name.
+    """
+    chosen = _chosen(config, routes)
+    clock = clock or SystemClock()
+    transport = transport or open_transport(config, max_request_bytes=WORKER_REQUEST_BYTES)
+    store = store or open_store(config)
+    codec = open_codec(config)
+    metrics = WorkerMetrics(service=config.bridge.service)
+    worker_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+    made = []
+    for route in chosen:
+        metrics.route(route.name)
+        pipeline = Pipeline.of(
+            route,
+            worker=worker_id,
+            service=config.bridge.service,
+            clock=clock,
+            rng=rng or random.Random(secrets.randbits(64)),  # noqa: S311 - nonces and jitter, no secrets
+            metrics=metrics,
+            log=get_logger("broker_bridge.worker").bind(route=route.name, group=route.group),
+        )
+        target = make_target(route, clock=clock, handler=(handlers or {}).get(route.name))
+        made.append(
+            RouteWorker(
+                pipeline,
+                transport=transport,
+                store=store,
+                target=target,
+                attempt=Attempt(pipeline, target, codec),
+                comparison=PayloadComparison(transport, codec, route.topic),
+                producer=transport.producer(delivery_timeout_ms=config.kafka.delivery_timeout_ms),
+            )
+        )
+    worker = Worker(made, store, worker_id=worker_id)
+    if config.health.listen is not None:
+        worker.health = HealthServer(
+            config.health.listen, live=worker.live, ready=worker.ready, metrics=metrics, details=worker.details
+        )
+    return worker
+
+
+def _chosen(config: BridgeConfig, names: list[str] | None) -> list[RouteConfig]:
+    if not config.routes:
+        raise ConfigError("there is no [[route]] to run", remedy="add a [[route]] with a topic and a target")
+    known = {route.name: route for route in config.routes}
+    for name in names or []:
+        if name not in known:
+            raise ConfigError(f"there is no route {name!r}", remedy=f"routes are: {', '.join(known)}")
+    return [known[name] for name in names] if names else list(config.routes)
