@@ -13,6 +13,7 @@ from importlib import resources
 from typing import TypeVar
 
 from pydantic import SecretStr
+from redis.exceptions import NoPermissionError
 
 from broker_bridge.core.claim import (
     ClaimAnswer,
@@ -27,7 +28,7 @@ from broker_bridge.core.claim import (
     check_request,
 )
 from broker_bridge.core.claim_rules import refusal
-from broker_bridge.errors import ConfigError, StoreError, UnsafeSettingsError
+from broker_bridge.errors import BridgeError, ClaimUnreadableError, ConfigError, StoreError, UnsafeSettingsError
 from broker_bridge.idempotency.redis_link import RedisLink, Script
 
 DAY_MS = 24 * 60 * 60 * 1000
@@ -109,11 +110,15 @@ class RedisStore:
 
         Raises ``StoreError``, or ``UnsafeSettingsError`` when keys could be evicted.
         """
-        await self._link.command("PING")
-        if "eviction" not in self._allow_unsafe:
-            await self._check_eviction()
-        for script in (self._claim_script, self._renew_script, self._settle_script):
-            await self._link.command("SCRIPT", "LOAD", script.source)
+        try:
+            await self._link.command("PING")
+            if "eviction" not in self._allow_unsafe:
+                await self._check_eviction()
+            for script in (self._claim_script, self._renew_script, self._settle_script):
+                await self._link.command("SCRIPT", "LOAD", script.source)
+        except BridgeError:
+            await self._link.close()
+            raise
 
     async def claim(self, group: str, requests: Sequence[ClaimRequest], *, lease_ms: int) -> list[ClaimAnswer]:
         """See ``IdempotencyStore.claim``. Raises ``ClaimUnreadableError`` when a stored value is no claim of ours."""
@@ -156,8 +161,12 @@ class RedisStore:
         """See ``IdempotencyStore.inspect``."""
         if not keys:
             return []
-        values = await self._link.strings([self._key(group, key) for key in keys])
-        return [None if value is None else StoredClaim.decode(value).view() for value in values]
+        places = [self._key(group, key) for key in keys]
+        values = await self._link.strings(places)
+        return [
+            None if value is None else self._decoded(place, value).view()
+            for place, value in zip(places, values, strict=True)
+        ]
 
     async def stop(self) -> None:
         """Wait for calls that still run (they are bounded), then disconnect. Idempotent."""
@@ -208,12 +217,18 @@ class RedisStore:
     def _key(self, group: str, key: bytes) -> bytes:
         return self._key_start(group, self._bucket(key)) + key
 
+    def _decoded(self, key: bytes, value: bytes) -> StoredClaim:
+        try:
+            return StoredClaim.decode(value)
+        except ClaimUnreadableError as error:
+            raise ClaimUnreadableError(error.detail, where=self._link.place(key)) from None
+
     async def _check_eviction(self) -> None:
         remedy = 'set maxmemory-policy noeviction in Redis, or allow it by name: allow_unsafe = ["eviction"]'
         try:
             information: bytes = await self._link.command("INFO", "memory")
         except StoreError as error:
-            if "NOPERM" not in str(error):
+            if not isinstance(error.__cause__, NoPermissionError):
                 raise
             raise UnsafeSettingsError(
                 "this user may not read the eviction policy (command INFO)", where=self._link.where, remedy=remedy

@@ -115,6 +115,11 @@ class RedisLink:
         replies = await self._call([("GET", key) for key in keys])
         return [self._checked(reply, (key,)) for key, reply in zip(keys, replies, strict=True)]
 
+    def place(self, key: bytes) -> str:
+        """Where ``key`` is, for people: its claim's hash in hex."""
+        start, claimed = key[:-KEY_BYTES], key[-KEY_BYTES:]
+        return f"{self.where} key {start.decode(errors='backslashreplace')}{claimed.hex()}"
+
     async def close(self) -> None:
         """Let running commands end (they are bounded), then disconnect."""
         if self._running:
@@ -171,9 +176,9 @@ class RedisLink:
         text = str(reply)
         if keys and text.startswith("CLAIM "):
             _, index, what = text.split(" ", 2)
-            raise ClaimUnreadableError(what, where=f"{self.where} key {_shown(keys[int(index) - 1])}") from reply
+            raise ClaimUnreadableError(what, where=self.place(keys[int(index) - 1])) from reply
         if keys and text.startswith("WRONGTYPE"):
-            raise ClaimUnreadableError(text, where=f"{self.where} key {_shown(keys[0])}") from reply
+            raise ClaimUnreadableError(text, where=self.place(keys[0])) from reply
         raise self._failure(reply) from reply
 
     def _failure(self, error: BaseException) -> StoreError:
@@ -185,10 +190,6 @@ async def _reply(connection: AbstractConnection) -> Any:
         return await connection.read_response(disconnect_on_error=True)
     except ResponseError as refusal:
         return refusal
-
-
-def _shown(key: bytes) -> str:
-    return f"{key[:-KEY_BYTES].decode(errors='backslashreplace')}{key[-KEY_BYTES:].hex()}"
 
 
 def masked(url: str) -> str:

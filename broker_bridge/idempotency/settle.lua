@@ -31,7 +31,7 @@ for i = 1, #KEYS do
     local state = byte(value, 2)
     if byte(value, 1) ~= VERSION or #value < HEAD_BYTES or state < IN_PROGRESS or state > DEAD_STATE then
       return redis.error_reply('CLAIM ' .. i .. ' holds ' .. #value .. ' bytes of layout version '
-        .. tostring(byte(value, 1)) .. ', not a claim of version ' .. VERSION)
+        .. (byte(value, 1) or 'none') .. ', not a claim of version ' .. VERSION)
     end
     found[KEYS[i]] = value
   end

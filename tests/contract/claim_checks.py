@@ -94,7 +94,10 @@ async def view(lab: Lab, request: ClaimRequest) -> ClaimView:
 
 
 async def lease_over(lab: Lab, request: ClaimRequest) -> None:
-    await lab.wait_until((await view(lab, request)).lease_end_ms)
+    """Wait out a lease of ``SHORT_MS``."""
+    end_ms = (await view(lab, request)).lease_end_ms
+    assert end_ms <= await lab.now_ms() + SHORT_MS, "the lease is longer than was asked for"
+    await lab.wait_until(end_ms)
 
 
 # -- claims ----------------------------------------------------------------------------------------------------------

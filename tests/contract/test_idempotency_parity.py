@@ -186,6 +186,6 @@ def test_memory_and_redis_answer_alike(own_redis: RedisServer) -> None:
 
     test = Machine.TestCase()
     test.settings = settings(
-        max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+        max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
     )
     test.runTest()

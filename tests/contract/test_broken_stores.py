@@ -1,0 +1,217 @@
+"""The contract suite can fail: stores broken on purpose, in Python and in Lua, are each caught by the check named."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Sequence
+
+import pytest
+from claim_checks import CHECKS, LONG_MS
+from claim_labs import Lab, MemoryLab, RedisLab
+from redis.asyncio import Redis
+
+from broker_bridge.core.claim import ClaimAnswer, ClaimRequest, ClaimState, ClaimStatus, Held, Settlement, SettleStatus
+from broker_bridge.core.claim_rules import apply_claim, apply_settle
+from broker_bridge.errors import BridgeError
+from broker_bridge.idempotency.memory import MemoryStore
+from broker_bridge.idempotency.redis import RedisStore
+from broker_bridge.idempotency.redis_link import Script
+from broker_bridge.stack.redis_server import RedisServer
+
+
+class GetThenSet(MemoryStore):
+    """Reads, lets others run, then writes without looking again."""
+
+    async def claim(self, group: str, requests: Sequence[ClaimRequest], *, lease_ms: int) -> list[ClaimAnswer]:
+        decided = []
+        for request in requests:
+            now_us = self._now_us()
+            decided.append(apply_claim(self._read(group, request.key), request, now_us=now_us, lease_ms=lease_ms))
+        await asyncio.sleep(0)
+        for request, (_, after) in zip(requests, decided, strict=True):
+            if after:
+                self._write(group, request.key, after, self._claim_ttl_ms)
+        return [answer for answer, _ in decided]
+
+
+class SettlesForAnyone(MemoryStore):
+    """Compares neither nonce nor token."""
+
+    def _settle_one(self, group: str, settlement: Settlement, ttl_ms: int) -> SettleStatus:
+        if stored := self._read(group, settlement.key):
+            settlement = settlement._replace(nonce=stored.nonce, token=stored.token)
+        return super()._settle_one(group, settlement, ttl_ms)
+
+
+class SettlesByNonceOnly(MemoryStore):
+    """Compares the owner, not the token."""
+
+    def _settle_one(self, group: str, settlement: Settlement, ttl_ms: int) -> SettleStatus:
+        stored = self._read(group, settlement.key)
+        if stored and stored.nonce == settlement.nonce:
+            settlement = settlement._replace(token=stored.token)
+        return super()._settle_one(group, settlement, ttl_ms)
+
+
+class NeverTakesOver(MemoryStore):
+    """An owner that died holds its claim for ever."""
+
+    def _claim_one(self, group: str, request: ClaimRequest, lease_ms: int) -> ClaimAnswer:
+        stored = self._read(group, request.key)
+        if stored and stored.state is ClaimState.IN_PROGRESS and stored.nonce != request.nonce:
+            return ClaimAnswer(ClaimStatus.BUSY, retry_after_ms=1000)
+        return super()._claim_one(group, request, lease_ms)
+
+
+class ForgetsTheDeadline(MemoryStore):
+    """Locks until the time to live, whatever lease was asked for (I18)."""
+
+    def _claim_one(self, group: str, request: ClaimRequest, lease_ms: int) -> ClaimAnswer:
+        return super()._claim_one(group, request, LONG_MS * 1000)
+
+
+class IgnoresLeases(MemoryStore):
+    """Every claim is up for grabs."""
+
+    def _claim_one(self, group: str, request: ClaimRequest, lease_ms: int) -> ClaimAnswer:
+        return super()._claim_one(group, request, 0)
+
+
+class TakesRetryForBusy(MemoryStore):
+    """Does not tell a claim handed back from one in use."""
+
+    def _claim_one(self, group: str, request: ClaimRequest, lease_ms: int) -> ClaimAnswer:
+        stored = self._read(group, request.key)
+        if stored and stored.state is ClaimState.RETRY:
+            return ClaimAnswer(ClaimStatus.BUSY, retry_after_ms=1000)
+        return super()._claim_one(group, request, lease_ms)
+
+
+class TrustsABoolean(MemoryStore):
+    """SET NX: a repeated call meets its own first try and takes it for another owner."""
+
+    def _claim_one(self, group: str, request: ClaimRequest, lease_ms: int) -> ClaimAnswer:
+        stored = self._read(group, request.key)
+        if stored and stored.state is ClaimState.IN_PROGRESS and self._clock.now_ms() < stored.lease_end_ms:
+            return ClaimAnswer(ClaimStatus.BUSY, retry_after_ms=stored.lease_end_ms - self._clock.now_ms())
+        return super()._claim_one(group, request, lease_ms)
+
+
+class JudgesCopiesByAttemptsSpent(MemoryStore):
+    """Takes the attempts written down by renewals for the count that the live copy carries."""
+
+    def _claim_one(self, group: str, request: ClaimRequest, lease_ms: int) -> ClaimAnswer:
+        stored = self._read(group, request.key)
+        if stored and stored.state is ClaimState.RETRY and request.attempt < stored.attempt:
+            return ClaimAnswer(ClaimStatus.SUPERSEDED)
+        return super()._claim_one(group, request, lease_ms)
+
+
+class RenewsForAnyone(MemoryStore):
+    """Extends a lease without asking whose it is."""
+
+    def _renew_one(self, group: str, held: Held, lease_ms: int) -> bool:
+        if stored := self._read(group, held.key):
+            held = held._replace(nonce=stored.nonce, token=stored.token)
+        return super()._renew_one(group, held, lease_ms)
+
+
+class KeepsForEver(MemoryStore):
+    """Forgets the time to live."""
+
+    def _settle_one(self, group: str, settlement: Settlement, ttl_ms: int) -> SettleStatus:
+        return super()._settle_one(group, settlement, 10**12)
+
+
+class RefusesRepetition(MemoryStore):
+    """A settlement whose answer was lost looks stale when it is repeated."""
+
+    def _settle_one(self, group: str, settlement: Settlement, ttl_ms: int) -> SettleStatus:
+        stored = self._read(group, settlement.key)
+        status, _ = apply_settle(stored, settlement, now_us=self._now_us())
+        if stored and stored.state is not ClaimState.IN_PROGRESS:
+            return SettleStatus.STALE
+        assert status
+        return super()._settle_one(group, settlement, ttl_ms)
+
+
+class MixesGroups(MemoryStore):
+    """One name space for all groups."""
+
+    async def claim(self, group: str, requests: Sequence[ClaimRequest], *, lease_ms: int) -> list[ClaimAnswer]:
+        return await super().claim(group.removesuffix("-other"), requests, lease_ms=lease_ms)
+
+
+BROKEN_STORES: list[tuple[type[MemoryStore], str]] = [
+    (GetThenSet, "one_of_many_at_once_wins"),
+    (SettlesForAnyone, "only_the_owner_settles"),
+    (SettlesByNonceOnly, "only_the_owner_settles"),
+    (NeverTakesOver, "after_the_lease_another_owner_takes_over"),
+    (ForgetsTheDeadline, "after_the_lease_another_owner_takes_over"),
+    (IgnoresLeases, "another_owner_waits_for_the_lease"),
+    (TakesRetryForBusy, "a_retry_goes_to_the_newest_copy"),
+    (TrustsABoolean, "a_repeated_claim_gets_the_same_token_and_the_lease_anew"),
+    (JudgesCopiesByAttemptsSpent, "a_released_record_comes_again_as_it_was"),
+    (RenewsForAnyone, "only_the_owner_renews"),
+    (KeepsForEver, "a_settled_claim_is_forgotten_after_its_time"),
+    (RefusesRepetition, "a_repeated_settlement_is_ok"),
+    (MixesGroups, "groups_do_not_meet"),
+]
+
+CLAIM, RENEW, SETTLE = "_claim_script", "_renew_script", "_settle_script"
+BROKEN_SCRIPTS: list[tuple[str, str, str, str]] = [
+    (CLAIM, "max(stored_token + 1, now_us)", "1", "after_the_lease_another_owner_takes_over"),
+    (CLAIM, "max(stored_token + 1, now_us)", "stored_token", "after_the_lease_another_owner_takes_over"),
+    (CLAIM, "now_us, attempt, attempt, 0", "1, attempt, attempt, 0", "a_settled_claim_is_forgotten_after_its_time"),
+    (CLAIM, "sub(value, 9, 16) == nonce", "false", "a_repeated_claim_gets_the_same_token_and_the_lease_anew"),
+    (CLAIM, "sub(value, 9, 16) == nonce", "true", "another_owner_waits_for_the_lease"),
+    (CLAIM, "now_ms < unpack", "now_ms >= unpack", "another_owner_waits_for_the_lease"),
+    (CLAIM, "stored_fingerprint ~= NONE", "true", "an_unknown_payload_conflicts_with_nothing"),
+    (CLAIM, "return CONFLICT", "return GRANTED, 'again'", "another_payload_conflicts_in_every_state"),
+    (CLAIM, "replay ~= sub(value, 41, 48)", "true", "each_replay_gives_one_new_life"),
+    (CLAIM, "spent, copy, crashes = 0, 0, 0", "", "each_replay_gives_one_new_life"),
+    (CLAIM, "min(stored_crashes + 1, MAX_COUNT)", "0", "crashes_add_up_and_attempts_are_not_forgotten"),
+    (CLAIM, "max(stored_attempt, attempt)", "attempt", "crashes_add_up_and_attempts_are_not_forgotten"),
+    (CLAIM, "unpack('>I2', value, 5)", "unpack('>I2', value, 3)", "a_released_record_comes_again_as_it_was"),
+    (CLAIM, "found[key] = value", "", "a_batch_is_applied_in_order"),
+    (RENEW, "sub(value, 9, 24) == owner", "true", "only_the_owner_renews"),
+    (RENEW, "byte(value, 2) == IN_PROGRESS", "true", "only_the_owner_renews"),
+    (RENEW, "max(stored_attempt, attempt)", "attempt", "renewal_extends_the_lease_and_writes_attempts_down"),
+    (RENEW, ".. lease_end ..", ".. sub(value, 25, 32) ..", "renewal_extends_the_lease_and_writes_attempts_down"),
+    (SETTLE, "sub(value, 9, 24) == owner", "true", "only_the_owner_settles"),
+    (SETTLE, "sub(value, 9, 24) == owner", "sub(value, 9, 16) == sub(owner, 1, 8)", "only_the_owner_settles"),
+    (SETTLE, "state == target", "false", "a_repeated_settlement_is_ok"),
+    (SETTLE, "pack('>I2I2', attempt, attempt)", "counts", "a_retry_goes_to_the_newest_copy"),
+    (SETTLE, "kind == HAND_TO_COPY", "kind ~= COMPLETE", "a_released_record_comes_again_as_it_was"),
+    (SETTLE, "'PX', ttl_ms", "'PX', '86400000'", "a_settled_claim_is_forgotten_after_its_time"),
+    (SETTLE, "at = at + SETTLEMENT_BYTES + length", "at = at + SETTLEMENT_BYTES", "a_large_batch_keeps_its_order"),
+]
+
+
+async def passes(check: str, lab: Lab) -> bool:
+    try:
+        await CHECKS[check](lab)
+    except (AssertionError, BridgeError):
+        return False
+    return True
+
+
+@pytest.mark.parametrize(("kind", "check"), BROKEN_STORES, ids=[kind.__name__ for kind, _ in BROKEN_STORES])
+async def test_broken_store_is_caught(kind: type[MemoryStore], check: str) -> None:
+    assert await passes(check, MemoryLab()), "the check must pass on a sound store"
+    assert not await passes(check, MemoryLab(kind)), f"{check} let {kind.__name__} pass"
+
+
+@pytest.mark.parametrize(("script", "sound", "broken", "check"), BROKEN_SCRIPTS)
+async def test_broken_script_is_caught(
+    own_redis: RedisServer, raw: Redis, script: str, sound: str, broken: str, check: str
+) -> None:
+    store = RedisStore(own_redis.url)
+    await store.start()
+    assert await passes(check, RedisLab(store, raw, f"sound-{uuid.uuid4().hex}")), "the sound script must pass"
+    source = getattr(store, script).source.decode()
+    assert sound in source, "the script has changed: adapt this test"
+    setattr(store, script, Script(source.replace(sound, broken).encode()))
+    assert not await passes(check, RedisLab(store, raw, f"broken-{uuid.uuid4().hex}")), f"{check} let it pass"
+    await store.stop()
