@@ -21,6 +21,7 @@ from structlog.typing import EventDict, FilteringBoundLogger, Processor, Wrapped
 
 from broker_bridge.observability import names
 from broker_bridge.observability.scrub import as_exception, exception_fields, key_hash, masked
+from broker_bridge.text import printable
 
 __all__ = ["Format", "Level", "configure_logging", "get_logger", "key_hash"]
 
@@ -123,7 +124,7 @@ def _exceptions(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 def _scrub(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     if LOGGER_NAME in event:
         event[names.LOGGER] = event.pop(LOGGER_NAME)
-    clean = {str(name): masked(str(name), value) for name, value in event.items()}
+    clean = {printable(str(name)): masked(str(name), value) for name, value in event.items()}
     first = {name: clean.pop(name) for name in names.FIRST_KEYS if name in clean}
     return first | {name: clean[name] for name in sorted(clean)}
 

@@ -55,8 +55,8 @@ class HealthServer:
         """Listen. Raises ``PortTakenError``, or ``ConfigError`` where the address is not one of this machine."""
         host, port = split_address(self._listen)
         app = web.Application(middlewares=[_as_problem], client_max_size=1024)
-        app.router.add_get("/health/live", lambda _: self._report(self._live))
-        app.router.add_get("/health/ready", lambda _: self._report(self._ready))
+        app.router.add_get("/health/live", self._answer_live)
+        app.router.add_get("/health/ready", self._answer_ready)
         app.router.add_get("/metrics", self._render_metrics)
         app.router.add_get("/routes", self._render_routes)
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=STOP_WITHIN_S)
@@ -87,10 +87,11 @@ class HealthServer:
         if runner is not None:
             await runner.cleanup()
 
-    async def _report(self, check: Callable[[], HealthReport]) -> web.Response:
-        report = check()
-        body = {"status": "ok" if report.ok else "failing", "checks": dict(report.checks)}
-        return _json(body, status=200 if report.ok else 503)
+    async def _answer_live(self, _: web.Request) -> web.Response:
+        return _report(self._live())
+
+    async def _answer_ready(self, _: web.Request) -> web.Response:
+        return _report(self._ready())
 
     async def _render_metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=self._metrics.render(), headers={**HEADERS, "Content-Type": CONTENT_TYPE})
@@ -110,6 +111,11 @@ class HealthServer:
             where=f"[health] listen = {self._listen}",
             remedy='use an address of this machine, for example "127.0.0.1:0"',
         )
+
+
+def _report(report: HealthReport) -> web.Response:
+    body = {"status": "ok" if report.ok else "failing", "checks": dict(report.checks)}
+    return _json(body, status=200 if report.ok else 503)
 
 
 def _json(body: Mapping[str, object], *, status: int, kind: str = "application/json") -> web.Response:
