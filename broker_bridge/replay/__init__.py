@@ -1,0 +1,1 @@
+"""Dead letters, replays and audits: what an operator does after the fact."""

@@ -1,0 +1,105 @@
+"""The plan as a file: written whole or not at all, checked byte for byte before anything is believed."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from broker_bridge.core.replay_plan import (
+    PlanEnd,
+    PlanHeader,
+    PlanItem,
+    end_line,
+    header_line,
+    items_of,
+    seal,
+    verify,
+)
+from broker_bridge.errors import NotFoundError, PlanInvalidError, PlanRefusedError, ReplayError
+
+
+class Plan:
+    """A verified plan, open for reading. ``items`` may be walked as often as needed, one item in memory."""
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self.path = path
+        self._file = file
+        self.header, self.end = verify(self._lines())
+
+    @property
+    def id(self) -> str:
+        """The plan's id, which every record of its replay carries."""
+        return self.end.plan_id
+
+    def items(self) -> Iterator[PlanItem]:
+        """The items in the order in which they are sent."""
+        return items_of(self._lines())
+
+    def _lines(self) -> Iterator[bytes]:
+        self._file.seek(0)
+        for line in self._file:  # noqa: UP028  a walk that ends early would close the file through "yield from"
+            yield line
+
+    def hold(self) -> None:
+        """Keep other runs of this file on this machine out, until it is closed. Raises ``PlanRefusedError``.
+
+        A courtesy to the operator: what keeps two runs from doing the work twice is the claims, anywhere.
+        """
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise PlanRefusedError(
+                "another run of this plan is going on", where=str(self.path), remedy="wait for it, or stop it"
+            ) from error
+
+
+@contextlib.contextmanager
+def open_plan(path: Path) -> Iterator[Plan]:
+    """Open and verify. Raises ``NotFoundError`` or ``PlanInvalidError``, which name the file."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError as error:
+        raise NotFoundError("there is no such plan file", where=str(path)) from error
+    except OSError as error:
+        raise PlanInvalidError(f"cannot be read: {error.strerror}", where=str(path)) from error
+    with file:
+        try:
+            plan = Plan(path, file)
+        except PlanInvalidError as error:
+            raise PlanInvalidError(error.detail, where=str(path), remedy=error.remedy) from error
+        except OSError as error:
+            raise PlanInvalidError(f"cannot be read: {error.strerror}", where=str(path)) from error
+        yield plan
+
+
+def write_plan(path: Path, header: PlanHeader, item_lines: Iterable[bytes]) -> PlanEnd:
+    """Write beside ``path``, flush to disk, then put in place: there is never half a plan under the name.
+
+    ``item_lines`` is walked twice if it is a list, once if it is a file opened for reading. Never overwrites.
+    """
+    if path.exists():
+        raise ReplayError("the file exists already", where=str(path), remedy="name another with --out")
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("wb") as file:
+            end = seal(_written(file, header_line(header), item_lines))
+            file.write(end_line(end))
+            file.flush()
+            os.fsync(file.fileno())
+        partial.rename(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise ReplayError(f"cannot write the plan: {error.strerror}", where=str(path)) from error
+    return end
+
+
+def _written(file: BinaryIO, header: bytes, item_lines: Iterable[bytes]) -> Iterator[bytes]:
+    file.write(header)
+    yield header
+    for line in item_lines:
+        file.write(line)
+        yield line

@@ -1,0 +1,167 @@
+"""Dead letters as an operator sees them: each with what became of its message since."""
+
+from __future__ import annotations
+
+import pytest
+from replay_world import World
+
+from broker_bridge.core.dead_letter import read_dead_letter, write_redrive
+from broker_bridge.core.letters import LetterState, Selection
+from broker_bridge.errors import NotFoundError, TopicMissingError, UsageError
+from broker_bridge.replay.dead_letters import DISTINCT_KEYS_COUNTED, BrowsedLetter, DeadLetters, LetterGroup
+
+ANY = Selection()
+
+
+@pytest.fixture
+async def world() -> World:
+    return await World.in_memory().start()
+
+
+def letters_of(world: World) -> DeadLetters:
+    return DeadLetters(reader=world.reader, store=world.store, route=world.route)
+
+
+async def states_of(world: World, selection: Selection = ANY) -> dict[str, LetterState]:
+    found: dict[str, LetterState] = {}
+    async for batch in letters_of(world).browse(selection):
+        found |= {f"{one.letter.position.partition}/{one.letter.position.offset}": one.state for one in batch}
+    return found
+
+
+async def replay(world: World, letter, replay_id: str):
+    redrive = write_redrive(
+        read_dead_letter(letter), topic=world.route.redrive_topic, replay_id=replay_id, now_ms=world.clock.now_ms()
+    )
+    return (await world.write([redrive]))[0]
+
+
+async def test_the_state_follows_the_claim(world: World) -> None:
+    record = (await world.produce(1))[0]
+    first = await world.die(record)
+    assert await states_of(world) == {"0/0": LetterState.WAITING}
+
+    copy = await replay(world, first, "rp-1")
+    assert await states_of(world) == {"0/0": LetterState.WAITING}, "in the lane, not yet claimed"
+    await world.claim(copy)
+    assert await states_of(world) == {"0/0": LetterState.REPLAYING}
+
+    second = await world.die(await replay(world, first, "rp-2"))
+    assert second is None, "the lease of the first replay runs"
+    await world.clock.sleep_ms(31_000)
+    await world.die(copy)
+    assert await states_of(world) == {"0/0": LetterState.SUPERSEDED, "0/1": LetterState.DEAD_AGAIN}
+
+    await world.complete(await replay(world, (await world.read_all(world.route.dead_letter_topic))[1], "rp-3"))
+    assert set((await states_of(world)).values()) == {LetterState.RESOLVED}
+
+
+async def test_a_letter_without_its_claim_is_unknown(world: World) -> None:
+    await world.die((await world.produce(1))[0])
+    await world.clock.sleep_ms(world.route.claim_ttl_ms + 1)
+    assert await states_of(world) == {"0/0": LetterState.UNKNOWN}
+
+
+async def test_a_second_letter_of_a_crash_supersedes_the_first(world: World) -> None:
+    """Row 7: acked, then killed before the claim was settled; the next worker writes another letter."""
+    record = (await world.produce(1))[0]
+    await world.write_letter(record, "target_rejected")
+    await world.die(record)
+    assert await states_of(world) == {"0/0": LetterState.SUPERSEDED, "0/1": LetterState.WAITING}
+
+
+async def test_a_key_conflict_is_never_waiting(world: World) -> None:
+    first, second = await world.produce(2, event_id="same")
+    await world.complete(first)
+    await world.write_letter(second, "key_conflict")
+    assert await states_of(world) == {"0/0": LetterState.CONFLICT}
+
+
+async def test_filters(world: World) -> None:
+    left = await world.produce(3, partition=0)
+    right = await world.produce(3, partition=1, key="vip")
+    for record in left:
+        await world.die(record, "avro_malformed", "")
+    await world.clock.sleep_ms(1_000)
+    middle_ms = world.clock.now_ms()
+    for record in right:
+        await world.die(record)
+    group = read_dead_letter((await world.read_all(world.route.dead_letter_topic))[0]).failure.fingerprint
+
+    for selection, places in [
+        (Selection(), {"0/0", "0/1", "0/2", "1/0", "1/1", "1/2"}),
+        (Selection(codes=("avro_malformed",)), {"0/0", "0/1", "0/2"}),
+        (Selection(target_codes=("card_expired",)), {"1/0", "1/1", "1/2"}),
+        (Selection(fingerprints=(group,)), {"0/0", "0/1", "0/2"}),
+        (Selection(key="vip"), {"1/0", "1/1", "1/2"}),
+        (Selection(key="/shop/orders#o-1"), {"0/1"}),
+        (Selection(partition=1), {"1/0", "1/1", "1/2"}),
+        (Selection(from_offset=1, to_offset=2), {"0/1", "1/1"}),
+        (Selection(since_ms=middle_ms), {"1/0", "1/1", "1/2"}),
+        (Selection(until_ms=middle_ms), {"0/0", "0/1", "0/2"}),
+        (Selection(states=("resolved",)), set()),
+        (Selection(states=("waiting",), partition=0, from_offset=2), {"0/2"}),
+    ]:
+        assert set(await states_of(world, selection)) == places, selection
+
+
+def test_a_state_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(UsageError, match="no such state: lost"):
+        Selection(states=("lost",))
+
+
+async def test_groups_count_by_kind_and_state(world: World) -> None:
+    records = await world.produce(5, key="vip")
+    for record in records[:3]:
+        await world.die(record)
+    await world.die(records[3], "avro_malformed", "")
+    letter = (await world.read_all(world.route.dead_letter_topic))[0]
+    await world.complete(await replay(world, letter, "rp-1"))
+
+    rejected, malformed = await letters_of(world).groups(Selection())
+    assert (rejected.code, rejected.target_code, rejected.count, rejected.waiting) == (
+        "target_rejected",
+        "card_expired",
+        3,
+        2,
+    )
+    assert rejected.states == {LetterState.WAITING: 2, LetterState.RESOLVED: 1}
+    assert rejected.distinct_keys == "1"
+    assert str(rejected.example).endswith(".dlq/0/2")
+    assert (malformed.code, malformed.count) == ("avro_malformed", 1)
+
+
+async def test_distinct_keys_are_bounded(world: World) -> None:
+    letter = read_dead_letter(await world.die((await world.produce(1))[0]))
+    group = LetterGroup("f", "c", "")
+    for n in range(DISTINCT_KEYS_COUNTED + 50):
+        changed = type(letter)(**{**{f: getattr(letter, f) for f in letter.__slots__}, "key": str(n).encode()})
+        group.add(BrowsedLetter(changed, LetterState.WAITING, None))
+    assert group.distinct_keys == "1000+"
+    assert len(group.keys) == DISTINCT_KEYS_COUNTED + 1
+
+
+async def test_show_one_or_say_where_they_are(world: World) -> None:
+    await world.die((await world.produce(1))[0])
+    shown = await letters_of(world).show(0, 0)
+    assert shown.state is LetterState.WAITING
+    assert shown.letter.value == b"value 0"
+    with pytest.raises(NotFoundError, match="offsets 0 to 0"):
+        await letters_of(world).show(0, 7)
+    with pytest.raises(NotFoundError, match="no such partition"):
+        await letters_of(world).show(9, 0)
+
+
+async def test_more_letters_than_one_round_trip(world: World) -> None:
+    for record in await world.produce(2_300):
+        await world.die(record)
+    found = await states_of(world)
+    assert len(found) == 2_300
+    assert set(found.values()) == {LetterState.WAITING}
+
+
+async def test_a_missing_topic_is_named() -> None:
+    world = World.in_memory()
+    world.reader = world.transport.reader()
+    with pytest.raises(TopicMissingError):
+        await letters_of(world).groups(Selection())
