@@ -330,7 +330,7 @@ def test_the_same_payload_in_other_bytes_is_a_duplicate() -> None:
 
 
 def _with_padded_array_block(value: bytes) -> bytes:
-    """The same order with its one-item array written in the form that carries the block's size in bytes (Avro allows both)."""
+    """The same order, its one-item array in the form that carries the block's size in bytes (Avro allows both)."""
     item = bytes([2]) + b"A" + bytes([2])
     plain = bytes([2]) + item + bytes([0])
     assert value.count(plain) == 1
