@@ -194,6 +194,8 @@ class KafkaConsumer:
                 await self._place(self._membership.held)
                 return []
             if isinstance(cause, kafka.OffsetOutOfRangeError):
+                if consumer.paused().issuperset(cause.args[0]):  # found out before it was paused
+                    return []
                 raise await self._out_of_range(consumer, cause) from cause
             raise
         except BaseException:

@@ -12,8 +12,8 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.protocol.group import LeaveGroupRequest
 
 from broker_bridge.clock import SystemClock
-from broker_bridge.message import Position, TopicPartition
-from broker_bridge.transport.base import PartitionsHook, Transport
+from broker_bridge.message import OutgoingRecord, Position, TopicPartition
+from broker_bridge.transport.base import Transport
 from broker_bridge.transport.kafka import KafkaConsumer, KafkaSettings, KafkaTransport
 from broker_bridge.transport.memory import MemoryTransport
 
@@ -36,9 +36,6 @@ class Lab(Protocol):
     def unreachable(self) -> Transport:
         """A transport to a log that does not answer."""
 
-    async def close(self) -> None:
-        """Give everything back."""
-
 
 class MemoryTransportLab:
     """Everything on ``MemoryLog``."""
@@ -58,7 +55,7 @@ class MemoryTransportLab:
         places = []
         for value in values:
             for content in (value, b"not to be seen"):
-                log.append(_outgoing(tp, content), now_ms=0)
+                log.append(OutgoingRecord(tp.topic, content, partition=tp.partition), now_ms=0)
             places.append(Position(*tp, partition.end - 2))
             log.remove(Position(*tp, partition.end - 1))
         return places
@@ -68,9 +65,6 @@ class MemoryTransportLab:
         other.log.create_topic("any", 1)
         other.log.available = False
         return other
-
-    async def close(self) -> None:
-        return
 
 
 class KafkaTransportLab:
@@ -122,9 +116,6 @@ class KafkaTransportLab:
     def unreachable(self) -> Transport:
         return KafkaTransport(self.settings.model_copy(update={"bootstrap": "127.0.0.1:1"}))
 
-    async def close(self) -> None:
-        return
-
 
 class _Admin:
     def __init__(self, settings: KafkaSettings) -> None:
@@ -136,12 +127,3 @@ class _Admin:
 
     async def __aexit__(self, *_: object) -> None:
         await self._client.close()
-
-
-def _outgoing(tp: TopicPartition, value: bytes) -> Any:
-    from broker_bridge.message import OutgoingRecord
-
-    return OutgoingRecord(tp.topic, value, partition=tp.partition)
-
-
-__all__ = ["KafkaTransportLab", "Lab", "MemoryTransportLab", "PartitionsHook"]
