@@ -56,6 +56,10 @@ class MemoryStore:
         """Lose every claim, as FLUSHALL or a failover to an empty replica would (window W3)."""
         self._kept.clear()
 
+    def claims(self) -> int:
+        """How many claims are held in memory, those that expired and were not swept yet among them."""
+        return len(self._kept)
+
     async def start(self) -> None:
         """Raises ``StoreError`` while ``available`` is False."""
         self._call(lambda: None)

@@ -396,6 +396,15 @@ async def check_a_released_copy_still_supersedes_older_ones(lab: Lab) -> None:
     assert (await claim(lab, a_request(attempt=1))).status is GRANTED
 
 
+async def check_an_older_copy_that_took_over_comes_again_when_released(lab: Lab) -> None:
+    """The first delivery was not committed when its retry copy was claimed; then the copy's worker died."""
+    await ended(lab, a_request(attempt=0), SettleKind.RETRY, attempt=1)
+    await granted(lab, a_request(attempt=1), SHORT_MS)
+    await lease_over(lab, a_request())
+    await ended(lab, a_request(attempt=0), SettleKind.RELEASE)
+    assert (await claim(lab, a_request(attempt=0))).status is GRANTED
+
+
 async def check_crashes_survive_a_retry(lab: Lab) -> None:
     await granted(lab, a_request(), SHORT_MS)
     await lease_over(lab, a_request())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Protocol
+from typing import Any, Protocol
 
 from redis.asyncio import Redis
 
@@ -61,7 +61,7 @@ class RedisLab:
 
     def __init__(self, store: IdempotencyStore, raw: Redis, group: str) -> None:
         self.store = store
-        self.raw = raw
+        self.raw: Any = raw  # redis-py types its replies loosely
         self.group = group
 
     async def now_ms(self) -> int:

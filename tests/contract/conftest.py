@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import shutil
-import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
 
-from broker_bridge.idempotency.redis import RedisStore
 from broker_bridge.stack.ports import free_port
 from broker_bridge.stack.processes import this_process
 from broker_bridge.stack.redis_server import RedisServer
 from broker_bridge.stack.server import Surroundings
 
 pytest.register_assert_rewrite("claim_checks", "claim_labs")
-
-from claim_labs import Lab, MemoryLab, RedisLab  # noqa: E402 - after assertions in it are made to explain themselves
 
 
 def locate_redis() -> Path:
@@ -59,15 +55,3 @@ async def raw(own_redis: RedisServer) -> AsyncIterator[Redis]:
     """A plain connection to ``own_redis``, beside the store under test."""
     async with Redis.from_url(own_redis.url) as client:
         yield client
-
-
-@pytest.fixture(params=["memory", "redis", "redis in 4 buckets"])
-async def lab(request: pytest.FixtureRequest, own_redis: RedisServer, raw: Redis) -> AsyncIterator[Lab]:
-    """Each store there is, started."""
-    if request.param == "memory":
-        yield MemoryLab()
-        return
-    store = RedisStore(own_redis.url, buckets=4 if "4" in request.param else 1)
-    await store.start()
-    yield RedisLab(store, raw, f"payments-{uuid.uuid4().hex[:8]}")
-    await store.stop()

@@ -174,6 +174,12 @@ BROKEN_SCRIPTS: list[tuple[str, str, str, str]] = [
     (CLAIM, "min(stored_crashes + 1, MAX_COUNT)", "0", "crashes_add_up_and_attempts_are_not_forgotten"),
     (CLAIM, "max(stored_attempt, attempt)", "attempt", "crashes_add_up_and_attempts_are_not_forgotten"),
     (CLAIM, "unpack('>I2', value, 5)", "unpack('>I2', value, 3)", "a_released_record_comes_again_as_it_was"),
+    (
+        CLAIM,
+        "crashes = min(stored_crashes + 1, MAX_COUNT)",
+        "copy = max(copy, stored_copy)",
+        "an_older_copy_that_took_over_comes_again_when_released",
+    ),
     (CLAIM, "found[key] = value", "", "a_batch_is_applied_in_order"),
     (RENEW, "sub(value, 9, 24) == owner", "true", "only_the_owner_renews"),
     (RENEW, "byte(value, 2) == IN_PROGRESS", "true", "only_the_owner_renews"),

@@ -184,8 +184,7 @@ def test_memory_and_redis_answer_alike(own_redis: RedisServer) -> None:
     class Machine(BothStores):
         url = own_redis.url
 
-    test = Machine.TestCase()
-    test.settings = settings(
+    Machine.TestCase.settings = settings(
         max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
     )
-    test.runTest()
+    Machine.TestCase().runTest()

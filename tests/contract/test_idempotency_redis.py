@@ -8,7 +8,7 @@ import os
 import signal
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -26,7 +26,7 @@ SECRET = "s3cret-canary"
 
 
 @pytest.fixture
-async def lab(own_redis: RedisServer, raw: Redis) -> AsyncIterator[RedisLab]:
+async def lab(own_redis: RedisServer, raw: Any) -> AsyncIterator[RedisLab]:
     """A store that has one connection, gives up soon, and does not try again."""
     store = RedisStore(own_redis.url, connections=1, call_timeout_ms=300, connect_timeout_ms=300, retries=0)
     await store.start()
@@ -35,7 +35,7 @@ async def lab(own_redis: RedisServer, raw: Redis) -> AsyncIterator[RedisLab]:
 
 
 @contextlib.asynccontextmanager
-async def setting(raw: Redis, name: str, value: str) -> AsyncIterator[None]:
+async def setting(raw: Any, name: str, value: str) -> AsyncIterator[None]:
     before = (await raw.config_get(name))[name]
     await raw.config_set(name, value)
     try:
@@ -206,7 +206,7 @@ async def test_a_value_of_another_type_is_refused_and_kept(lab: RedisLab) -> Non
 
 async def refuses_all(lab: RedisLab) -> None:
     request, sound = a_request(), a_request("sound")
-    calls = [
+    calls: list[Callable[[], Awaitable[object]]] = [
         lambda: lab.store.claim(lab.group, [sound, request], lease_ms=LONG_MS),
         lambda: lab.store.renew(lab.group, [Held(request.key, request.nonce, 1, 0)], lease_ms=LONG_MS),
         lambda: lab.store.settle(
@@ -235,7 +235,7 @@ async def test_a_full_redis_refuses_and_keeps_what_it_has(lab: RedisLab) -> None
 
 
 @pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl"])
-async def test_eviction_is_refused_unless_allowed_by_name(own_redis: RedisServer, raw: Redis, policy: str) -> None:
+async def test_eviction_is_refused_unless_allowed_by_name(own_redis: RedisServer, raw: Any, policy: str) -> None:
     careless = RedisStore(own_redis.url, allow_unsafe=["eviction"])
     careful = RedisStore(own_redis.url)
     async with setting(raw, "maxmemory-policy", policy):
@@ -248,7 +248,7 @@ async def test_eviction_is_refused_unless_allowed_by_name(own_redis: RedisServer
     await careless.stop()
 
 
-async def test_a_user_of_the_prefix_alone_is_enough(own_redis: RedisServer, raw: Redis) -> None:
+async def test_a_user_of_the_prefix_alone_is_enough(own_redis: RedisServer, raw: Any) -> None:
     commands = ["+ping", "+info", "+evalsha", "+eval", "+script|load", "+get", "+set", "+time"]
     await raw.execute_command("ACL", "SETUSER", "bridge", "reset", "on", f">{SECRET}", "~bb:*", *commands)
     try:
@@ -273,7 +273,7 @@ async def test_a_user_of_the_prefix_alone_is_enough(own_redis: RedisServer, raw:
         await raw.execute_command("ACL", "DELUSER", "bridge")
 
 
-async def test_a_wrong_password_is_said_once_and_never_shown(own_redis: RedisServer, raw: Redis) -> None:
+async def test_a_wrong_password_is_said_once_and_never_shown(own_redis: RedisServer, raw: Any) -> None:
     await raw.config_set("requirepass", "right")
     try:
         right = RedisStore(own_redis.url, password=SecretStr("right"))
@@ -321,7 +321,9 @@ async def test_writes_wait_for_replicas(start_redis: Callable[[], RedisServer]) 
     """Row 36: with a replica the write is acknowledged; without it the call says that it may be lost."""
     master, replica = start_redis(), start_redis()
     store = RedisStore(master.url, wait_replicas=1, wait_timeout_ms=200)
-    async with Redis.from_url(master.url) as raw, Redis.from_url(replica.url) as raw_replica:
+    async with Redis.from_url(master.url) as plain, Redis.from_url(replica.url) as plain_replica:
+        raw: Any = plain
+        raw_replica: Any = plain_replica
         lab = RedisLab(store, raw, "payments")
         request = a_request()
         await raw.config_set("repl-diskless-sync-delay", 0)
@@ -344,12 +346,12 @@ async def test_writes_wait_for_replicas(start_redis: Callable[[], RedisServer]) 
     master.stop()
 
 
-async def has_replica(raw: Redis) -> bool:
+async def has_replica(raw: Any) -> bool:
     information = await raw.info("replication")
     return bool(information["connected_slaves"]) and information["slave0"]["state"] == "online"
 
 
-async def test_keys_share_the_slot_of_their_bucket(own_redis: RedisServer, raw: Redis) -> None:
+async def test_keys_share_the_slot_of_their_bucket(own_redis: RedisServer, raw: Any) -> None:
     store = RedisStore(own_redis.url, buckets=4, prefix=f"t{uuid.uuid4().hex}")
     await store.start()
     await store.claim("payments", [a_request(os.urandom(4)) for _ in range(64)], lease_ms=LONG_MS)
