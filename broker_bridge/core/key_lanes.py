@@ -66,24 +66,32 @@ class KeyLanes(Generic[T]):
         return self._delayed[0][0] if self._delayed else None
 
     def drop(self, unwanted: Callable[[T], bool]) -> list[T]:
-        """Remove what waits and is unwanted, and return it; a head that runs stays until it is released."""
-        idle = set(self._ready) | {lane for _, _, lane in self._delayed}
+        """Remove what waits and is unwanted, and return it; a head that runs stays until it is released.
+
+        What stands behind a postponed head that goes does not inherit its wait.
+        """
+        heads = {lane: self._lanes[lane][0] for _, _, lane in self._delayed}
+        idle = heads.keys() | set(self._ready)
         dropped: list[T] = []
         for lane in list(self._lanes):
             dropped.extend(self._drop_from(lane, lane in idle, unwanted))
         self._ready = deque(lane for lane in self._ready if lane in self._lanes)
-        self._delayed = [entry for entry in self._delayed if entry[2] in self._lanes]
+        delayed = [entry for entry in self._delayed if entry[2] in self._lanes]
+        kept = {lane for _, _, lane in delayed if self._lanes[lane][0] is heads[lane]}
+        self._ready.extend(lane for _, _, lane in delayed if lane not in kept)
+        self._delayed = [entry for entry in delayed if entry[2] in kept]
         heapq.heapify(self._delayed)
         self._waiting -= len(dropped)
         return dropped
 
     def _drop_from(self, lane: Hashable, head_waits: bool, unwanted: Callable[[T], bool]) -> list[T]:
         queue = self._lanes[lane]
-        running = [] if head_waits else [queue.popleft()]
-        gone = [item for item in queue if unwanted(item)]
-        kept = running + [item for item in queue if not unwanted(item)]
+        kept = deque[T]() if head_waits else deque((queue.popleft(),))
+        gone: list[T] = []
+        for item in queue:
+            (gone if unwanted(item) else kept).append(item)
         if kept:
-            self._lanes[lane] = deque(kept)
+            self._lanes[lane] = kept
         else:
             del self._lanes[lane]
         return gone

@@ -29,9 +29,9 @@ class Watermark:
         self._next = offset + 1
 
     def settle(self, offset: int) -> None:
-        """The record at ``offset`` needs no further work. Settling twice is harmless."""
+        """The tracked ``offset`` needs no further work. Settling twice is harmless, as is one that was not read yet."""
         opened = self._open
-        if not opened or offset < opened[0]:
+        if not opened or not opened[0] <= offset <= opened[-1]:
             return
         self._settled.add(offset)
         while opened and opened[0] in self._settled:

@@ -1,0 +1,98 @@
+"""The parking lot beside a dictionary, and the rule that nobody overtakes, played through on lanes that are lists."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from broker_bridge.core.parking import ParkingLot
+
+KEYS = st.sampled_from([b"a", b"b", b""])
+OFFSETS = st.integers(0, 12)
+ALL = [(key, offset) for key in (b"a", b"b", b"") for offset in range(13)]
+
+
+class ParkingLotBesideADict(RuleBasedStateMachine):
+    """Any copies, in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lot = ParkingLot()
+        self.model: dict[tuple[bytes, int], int] = {}
+
+    @rule(key=KEYS, offset=OFFSETS, lane=st.integers(0, 3))
+    def park(self, key: bytes, offset: int, lane: int) -> None:
+        self.lot.park(key, offset, lane)
+        self.model[key, offset] = max(lane, self.model.get((key, offset), 0))
+
+    @rule(key=KEYS, offset=OFFSETS)
+    def unpark(self, key: bytes, offset: int) -> None:
+        self.lot.unpark(key, offset)
+        self.model.pop((key, offset), None)
+
+    @invariant()
+    def agrees(self) -> None:
+        assert len(self.lot) == len(self.model)
+        for key, offset in ALL:
+            assert self.lot.contains(key, offset) == ((key, offset) in self.model)
+            earlier = [o for k, o in self.model if k == key and o < offset]
+            expected = self.model[key, max(earlier)] if earlier else None
+            assert self.lot.lane_ahead(key, offset) == expected
+
+
+TestParkingLotBesideADict = ParkingLotBesideADict.TestCase
+TestParkingLotBesideADict.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+
+
+@given(st.data())
+@settings(max_examples=200, deadline=None)
+def test_messages_of_one_key_end_in_order_and_an_earlier_one_is_never_in_an_earlier_lane(data: st.DataObject) -> None:
+    """Six messages of one key and three lanes. Each lane gives out its records in order; a message may be tried when
+    nothing is ahead of it, and parks otherwise; a try ends it or moves it one lane on."""
+    lot, source = ParkingLot(), list(range(6))
+    lanes: list[list[int]] = [[], [], []]
+    ended: list[int] = []
+    for _ in range(500):
+        queues = [queue for queue in (source, *lanes) if queue]
+        if not queues:
+            break
+        queue = data.draw(st.sampled_from(queues))
+        offset = queue.pop(0)
+        lane = next((index for index, known in enumerate(lanes) if known is queue), -1)
+        ahead = lot.lane_ahead(b"k", offset)
+        if ahead is not None:
+            lanes[ahead].append(offset)
+            lot.park(b"k", offset, ahead)
+        elif lane < 2 and data.draw(st.booleans()):
+            lanes[lane + 1].append(offset)
+            lot.park(b"k", offset, lane + 1)
+        else:
+            ended.append(offset)
+            lot.unpark(b"k", offset)
+        where = {offset: index for index, known in enumerate(lanes) for offset in known}
+        in_order = [where[offset] for offset in sorted(where)]
+        assert in_order == sorted(in_order, reverse=True), "a later message is in a later lane than an earlier one"
+        assert len(lot) == len(where)
+    assert ended == sorted(ended)
+    if not any((source, *lanes)):
+        assert ended == list(range(6))
+
+
+def test_an_old_copy_does_not_bring_a_message_back() -> None:
+    lot = ParkingLot()
+    lot.park(b"k", 4, 1)
+    lot.park(b"k", 4, 0)
+    assert (lot.lane_ahead(b"k", 5), len(lot)) == (1, 1)
+
+
+def test_the_nearest_earlier_message_is_the_one_ahead() -> None:
+    lot = ParkingLot()
+    lot.park(b"k", 4, 2)
+    lot.park(b"k", 6, 0)
+    assert lot.lane_ahead(b"k", 4) is None
+    assert lot.lane_ahead(b"k", 5) == 2
+    assert lot.lane_ahead(b"k", 7) == 0
+    assert lot.lane_ahead(b"other", 7) is None
+    lot.unpark(b"k", 6)
+    assert lot.lane_ahead(b"k", 7) == 2
