@@ -32,6 +32,7 @@ from broker_bridge.core.claim import KEY_BYTES
 from broker_bridge.errors import ClaimUnreadableError, ConfigError, StoreError
 
 FIRST_BACKOFF_MS = 20
+LONGEST_BACKOFF_MS = 1_000
 
 Part = bytes | str | int
 _pack: Callable[[tuple[Part, ...]], bytes] = cast(Any, hiredis.pack_command)  # its stub allows one part only
@@ -155,7 +156,7 @@ class RedisLink:
                 if not tries_left:
                     raise self._failure(error) from error
             await asyncio.sleep(backoff_ms / 1000)
-            backoff_ms *= 2
+            backoff_ms = min(2 * backoff_ms, LONGEST_BACKOFF_MS)
         raise AssertionError("unreachable: the last try returns or raises")
 
     async def _exchange(self, packed: bytes, count: int) -> list[Any]:

@@ -7,7 +7,8 @@ import uuid
 from collections.abc import Sequence
 
 import pytest
-from claim_checks import CHECKS, LONG_MS
+from claim_calls import LONG_MS
+from claim_checks import CHECKS
 from claim_labs import Lab, MemoryLab, RedisLab
 from redis.asyncio import Redis
 

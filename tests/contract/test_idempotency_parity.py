@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from claim_checks import DAY_MS, LONG_MS, key
+from claim_calls import DAY_MS, LONG_MS, key
 from claim_labs import HandClock
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st

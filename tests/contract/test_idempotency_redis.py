@@ -6,13 +6,15 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from claim_checks import DAY_MS, LONG_MS, a_request, claim, granted, key, settle, view
+from claim_calls import DAY_MS, LONG_MS, a_request, claim, granted, key, settle, view
 from claim_labs import RedisLab
 from pydantic import SecretStr
 from redis.asyncio import Redis
@@ -20,6 +22,7 @@ from redis.asyncio import Redis
 from broker_bridge.core.claim import ClaimState, ClaimStatus, Held, SettleKind, Settlement, SettleStatus, StoredClaim
 from broker_bridge.errors import ClaimUnreadableError, ConfigError, StoreError, UnsafeSettingsError
 from broker_bridge.idempotency.redis import MAX_KEYS_A_SCRIPT, RedisStore
+from broker_bridge.stack.ports import free_port
 from broker_bridge.stack.redis_server import RedisServer
 
 SECRET = "s3cret-canary"
@@ -287,6 +290,34 @@ async def test_a_wrong_password_is_said_once_and_never_shown(own_redis: RedisSer
         assert [entry["count"] for entry in await raw.acl_log()] == [1]
     finally:
         await raw.config_set("requirepass", "")
+
+
+def openssl(folder: Path, *arguments: str) -> None:
+    done = subprocess.run(["openssl", *arguments], cwd=folder, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+async def test_tls_checks_certificate_and_host_name(start_redis: Callable[[], RedisServer], tmp_path: Path) -> None:
+    server = start_redis()
+    one_day = ("-days", "1", "-nodes", "-newkey", "rsa:2048")
+    openssl(tmp_path, "req", "-x509", *one_day, "-keyout", "key.pem", "-out", "cert.pem",
+            "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost")  # fmt: skip
+    port, files = free_port(), {"cert": str(tmp_path / "cert.pem"), "key": str(tmp_path / "key.pem")}
+    async with Redis.from_url(server.url) as plain:
+        raw: Any = plain
+        await raw.execute_command(
+            "CONFIG", "SET", "tls-cert-file", files["cert"], "tls-key-file", files["key"],
+            "tls-ca-cert-file", files["cert"], "tls-auth-clients", "no", "tls-port", str(port),
+        )  # fmt: skip
+        store = RedisStore(f"rediss://localhost:{port}/0", ca_file=files["cert"])
+        await store.start()
+        assert (await claim(RedisLab(store, raw, "payments"), a_request())).status is ClaimStatus.GRANTED
+        await store.stop()
+        with pytest.raises(StoreError, match=r"(?i)certificate"):
+            await RedisStore(f"rediss://localhost:{port}/0", retries=0).start()
+        with pytest.raises(StoreError, match=r"(?i)certificate"):
+            await RedisStore(f"rediss://127.0.0.1:{port}/0", ca_file=files["cert"], retries=0).start()
+    server.stop()
 
 
 @pytest.mark.parametrize(
