@@ -89,8 +89,10 @@ def _explain(error: Exception, start: int, writer: Contract, reader: Contract) -
         reason = "the bytes end inside the value"
     elif isinstance(error, UnicodeDecodeError):
         reason = f"a text is not UTF-8 ({error.reason})"
-    elif isinstance(error, ValueError | OverflowError):
-        reason = str(error) or "a value is out of range"
+    elif isinstance(error, OverflowError):
+        reason = "a date or time is out of Python's range"
+    elif isinstance(error, ValueError):
+        reason = str(error)
     else:
         reason = f"{type(error).__name__}: {error}"
     return MalformedError(f"{reason} (near byte {max(at - start, 0)} of the body)", where=where)
