@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from broker_bridge.stack.spec import Engine
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+DEFAULT_DATA_DIR = Path(".bridge/stack")
 STATUS_CODES = {"running": ExitCode.OK, "degraded": ExitCode.UNAVAILABLE, "stopped": ExitCode.NOT_FOUND}
 
 
@@ -23,7 +25,7 @@ def data_dir_option(command: Command) -> Command:
     option = click.option(
         "--data-dir",
         type=click.Path(path_type=Path),
-        default=Path(".bridge/stack"),
+        default=DEFAULT_DATA_DIR,
         show_default=True,
         help="Folder of the stack: data, logs, state file.",
     )
@@ -158,7 +160,7 @@ def status(data_dir: Path, as_json: bool) -> ExitCode:
 def described(status: StackStatus) -> str:
     """The status as a person reads it."""
     if not status.servers:
-        return f"No stack in {status.data_dir}. Start one: broker-bridge stack up"
+        return f"No stack in {status.data_dir}. Start one: broker-bridge stack up" + data_dir_argument(status)
     lines = [f"{status.state} ({status.engine}), data in {status.data_dir}"]
     for server in status.servers:
         condition = "answers" if server.answers else "does not answer" if server.alive else "is not running"
@@ -166,9 +168,13 @@ def described(status: StackStatus) -> str:
         log = "" if server.answers else f", log: {server.log}"
         lines.append(f"  {server.name:<13} 127.0.0.1:{server.port:<5} {condition}{pid}{log}")
     if status.state == "running":
-        lines += [
-            "Use it: export "
-            f"BROKER_BRIDGE_KAFKA__BOOTSTRAP={status.bootstrap} BROKER_BRIDGE_REDIS__URL={status.redis_url}",
-            "End it: broker-bridge stack down",
-        ]
+        variables = f"BROKER_BRIDGE_KAFKA__BOOTSTRAP={status.bootstrap} BROKER_BRIDGE_REDIS__URL={status.redis_url}"
+        lines.append(f"Use it: export {variables}")
+        lines.append("End it: broker-bridge stack down" + data_dir_argument(status))
     return "\n".join(lines)
+
+
+def data_dir_argument(status: StackStatus) -> str:
+    """What a command about this stack needs to be given, as a shell takes it."""
+    here = str(DEFAULT_DATA_DIR.absolute())
+    return "" if status.data_dir == here else f" --data-dir {shlex.quote(status.data_dir)}"

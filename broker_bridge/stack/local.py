@@ -169,8 +169,12 @@ class LocalStack:
             self._progress(f"starting Kafka on {self.bootstrap} ({self.spec.brokers} node(s))")
             self.kafka.launch()
             self._progress(f"starting Redis on 127.0.0.1:{self.redis.port}")
-            self.redis.start()
+            self.redis.launch()
+            self.redis.wait_ready()
             self.kafka.wait_ready()
+            # Only now: killed before this line, the start takes both with it.
+            self.redis.let_go()
+            self.kafka.let_go()
             self._progress("Kafka and Redis answer")
 
     @contextlib.contextmanager

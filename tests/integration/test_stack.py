@@ -228,11 +228,12 @@ def test_tied_servers_are_gone_when_the_parent_is_killed(own_dir: Path) -> None:
     assert run_cli("status", "--data-dir", str(own_dir)).returncode == 3
 
 
-def test_a_start_that_is_killed_half_way_leaves_nothing(own_dir: Path) -> None:
+@pytest.mark.parametrize("servers", [1, 2], ids=["Kafka launched", "Redis too"])
+def test_a_start_that_is_killed_half_way_leaves_nothing(servers: int, own_dir: Path) -> None:
     command = ["broker-bridge", "stack", "up", "--data-dir", str(own_dir)]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as starting:
         path = own_dir / "stack.json"
-        assert wait_until(lambda: path.exists() and len(identities(own_dir)) >= 1, DEADLINE_S)
+        assert wait_until(lambda: path.exists() and len(identities(own_dir)) >= servers, DEADLINE_S)
         starting.send_signal(signal.SIGKILL)
     assert all(identity.wait_gone(DEADLINE_S) for identity in identities(own_dir))
 

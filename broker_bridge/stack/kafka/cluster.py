@@ -119,6 +119,9 @@ class KafkaCluster:
         limit_s = self.brokers[0].surroundings.boot_deadline_s
         if not wait_until(self._all_see_all, limit_s):
             raise self.brokers[0].process.failure(f"and the others did not find each other within {limit_s:g} s")
+
+    def let_go(self) -> None:
+        """Nodes that answer and are tied to nobody may outlive this process."""
         for broker in self.brokers:
             broker.let_go()
 
@@ -126,6 +129,7 @@ class KafkaCluster:
         """Start all nodes and return once each answers and sees all. Raises StackError, PortTakenError."""
         self.launch()
         self.wait_ready()
+        self.let_go()
 
     def stop(self) -> None:
         # Together: a node that is alone waits for a quorum that will not come back.
