@@ -6,11 +6,14 @@ attempt ended with           where                                   disposition
 an answer                    anywhere                                COMPLETE
 "come back later" (429, 409) fewer than ``max_holds`` in a row       HOLD, no attempt spent
 a failure of the outage kind breaker not closed                      HOLD, no attempt spent
-a failure that may pass      source or redrive, attempts left        RETRY_IN_PLACE
-a failure that may pass      attempts used up, a later lane exists   RETRY_LANE
+a failure that may pass      fewer than ``in_place`` attempts spent  RETRY_IN_PLACE
+a failure that may pass      as many spent, a later lane exists      RETRY_LANE
 a failure that may pass      no lane left                            DEAD_LETTER
 a final failure              anywhere                                DEAD_LETTER
 ============================ ======================================= ======================
+
+A message that parked in a lane behind an earlier one of its key has its ``in_place`` attempts there: to have waited
+is not to have been tried.
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ class Verdict(enum.Enum):
 
 @dataclass(slots=True, frozen=True)
 class RetryPolicy:
-    """``in_place`` attempts where the message was first read, then one in each of ``lanes_ms`` (delays, growing)."""
+    """``in_place`` attempts where the message is first tried, then one in each of ``lanes_ms`` (delays, growing)."""
 
     in_place: int = 3
     base_ms: int = 100
@@ -98,7 +101,7 @@ def decide(
 
 
 def _after_failure(ended: Ended, policy: RetryPolicy, lane: int, spent: int, chance: float) -> Disposition:
-    if lane < 0 and spent < policy.in_place:
+    if spent < policy.in_place:
         wait = backoff_ms(spent, base_ms=policy.base_ms, max_ms=policy.max_ms, jitter=policy.jitter, chance=chance)
         return Disposition(Verdict.RETRY_IN_PLACE, spent, delay_ms=max(wait, ended.retry_after_ms or 0))
     following = max(lane, -1) + 1

@@ -14,4 +14,6 @@ _VERSION = "v1"
 
 def fingerprint(code: str, target_code: str = "") -> str:
     """Twelve hex digits: SHA-256 of the version, the error code and the target's own code, newline between them."""
-    return hashlib.sha256(f"{_VERSION}\n{code}\n{target_code}".encode()).hexdigest()[:12]
+    text = f"{_VERSION}\n{code}\n{target_code}"
+    # a target's code comes out of its JSON, where "\\ud800" is no character that UTF-8 could hold
+    return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:12]
