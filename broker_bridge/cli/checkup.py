@@ -26,7 +26,8 @@ Status = Literal["ok", "warn", "fail"]
 
 SERVER_DEADLINE_S: Final = 10.0
 TARGET_DEADLINE_S: Final = 3.0
-CREATE_TOPICS: Final = "create it with: broker-bridge worker topics --create"
+CREATE_LANES: Final = "create the lanes with: broker-bridge worker topics"
+CREATE_ALL: Final = "create it with an explicit partition count, or with: broker-bridge worker topics --create N"
 DEMO_TOOLS: Final = {
     "go": "builds the Go service of the demo; install Go 1.24 or later from https://go.dev/dl",
     "cargo": "builds the Rust service of the demo; install Rust from https://rustup.rs",
@@ -140,7 +141,10 @@ async def topic_findings(admin: TopicAdmin, route: RouteConfig) -> list[Finding]
     partitions = await admin.describe([route.topic, *lanes, *written])
     check = f"topics {route.name}"
     missing = [topic for topic, count in partitions.items() if count is None]
-    found = [Finding(check, "fail", f"topic {topic} does not exist", CREATE_TOPICS) for topic in missing]
+    found = [
+        Finding(check, "fail", f"topic {topic} does not exist", CREATE_LANES if topic in lanes else CREATE_ALL)
+        for topic in missing
+    ]
     source = partitions[route.topic]
     for lane in lanes:
         count = partitions[lane]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.metadata
 import importlib.util
 import json
+import logging
 import os
 import platform
 import sys
@@ -20,6 +22,8 @@ from broker_bridge.cli.exit_codes import ExitCode, exit_code_of
 from broker_bridge.errors import BridgeError
 from broker_bridge.text import printable
 
+PROGRAM: Final = "broker-bridge"
+COMPLETE_VARIABLE: Final = "_BROKER_BRIDGE_COMPLETE"
 DEBUG_VARIABLE: Final = "BROKER_BRIDGE_DEBUG"
 
 
@@ -58,6 +62,17 @@ class LazyGroup(click.Group):
         if not isinstance(command, click.Command):
             raise TypeError(f"{lazy.module}.{lazy.attribute} is not a click command")
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, with a guess where there is no such subcommand."""
+        known = self.list_commands(ctx)
+        if args and not args[0].startswith("-") and args[0] not in known:
+            near = difflib.get_close_matches(args[0], known, n=1)
+            guess = f"did you mean {near[0]!r}?" if near else f"commands are: {', '.join(known)}"
+            ctx.fail(f"no such command {args[0]!r}; {guess}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list of subcommands, from the table above instead of from their modules."""
@@ -113,7 +128,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(arguments: Sequence[str]) -> int:
     as_json = "--json" in arguments
     try:
-        result = cli.main(args=list(arguments), prog_name="broker-bridge", standalone_mode=False)
+        result = _completion() if COMPLETE_VARIABLE in os.environ else _invoke(arguments)
+    except click.exceptions.Exit as wish:
+        return wish.exit_code
     except click.ClickException as error:
         return _tell_usage(error, as_json=as_json)
     except (KeyboardInterrupt, click.Abort):
@@ -128,6 +145,24 @@ def _run(arguments: Sequence[str]) -> int:
     except Exception as error:  # noqa: BLE001 - the last resort: no traceback reaches a user
         return _tell_defect(error, as_json=as_json)
     return result if isinstance(result, int) and not isinstance(result, bool) else ExitCode.OK
+
+
+def _invoke(arguments: Sequence[str]) -> object:
+    """Click's own ``main`` would answer a broken pipe with 1, which here means: the answer is no."""
+    _hush_libraries()
+    with cli.make_context(PROGRAM, list(arguments)) as context:
+        return cli.invoke(context)
+
+
+def _completion() -> int:
+    from click.shell_completion import shell_complete
+
+    return shell_complete(cli, {}, PROGRAM, COMPLETE_VARIABLE, os.environ[COMPLETE_VARIABLE])
+
+
+def _hush_libraries() -> None:
+    """Without any handler Python prints the warnings of libraries as they are, beside the one message of ours."""
+    logging.getLogger().addHandler(logging.NullHandler())
 
 
 def _tell(error: BridgeError, *, as_json: bool) -> int:
