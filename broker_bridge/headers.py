@@ -77,15 +77,20 @@ def text_of(headers: Iterable[Header], name: str) -> str | None:
 def int_of(headers: Iterable[Header], name: str, default: int) -> int:
     """The last header of that name as a whole number, ``default`` where it is absent or not one."""
     text = text_of(headers, name)
-    return int(text) if text is not None and text.isascii() and text.isdigit() else default
+    return int(text) if text is not None and _is_number(text) else default
 
 
 def parse_position(text: str) -> Position | None:
     """``topic/partition/offset`` read back; None where it is not that."""
     parts = text.rsplit("/", 2)
-    if len(parts) != 3 or not parts[0] or not (parts[1].isdigit() and parts[2].isdigit()):
+    if len(parts) != 3 or not parts[0] or not (_is_number(parts[1]) and _is_number(parts[2])):
         return None
     return Position(parts[0], int(parts[1]), int(parts[2]))
+
+
+def _is_number(text: str) -> bool:
+    """At most 18 decimal digits. ``isdigit`` alone also takes ``²``, and ``int`` refuses numbers of 4 301 digits."""
+    return len(text) <= 18 and text.isascii() and text.isdigit()
 
 
 def idempotency_key(headers: Sequence[Header], origin: Position) -> str:

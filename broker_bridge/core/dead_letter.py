@@ -86,9 +86,9 @@ def write_dead_letter(
     """The dead letter of ``record`` for dead-letter topic ``topic``, in the partition of its origin.
 
     ``timestamp_ms`` is the original one (a record that came by a retry lane has the lane's own). A replayed record
-    keeps its
-    replay id and hop count.
+    keeps its replay id and hop count; in a record of the source topic they would be an outsider's word.
     """
+    ours = () if record.position == origin else record.headers
     added: list[Header] = [
         (h.ORIGIN, str(origin).encode()),
         (h.GROUP, group.encode()),
@@ -100,11 +100,11 @@ def write_dead_letter(
         (h.ERROR_CLASS, scrub(failure.error_class)),
         (h.TARGET_CODE, scrub(failure.target_code)),
         (h.FINGERPRINT, failure.fingerprint.encode()),
-        (h.HOPS, str(h.int_of(record.headers, h.HOPS, 0)).encode()),
+        (h.HOPS, str(h.int_of(ours, h.HOPS, 0)).encode()),
     ]
     if include_message:
         added.append((h.ERROR_MESSAGE, scrub(failure.message)))
-    replay_id = h.text_of(record.headers, h.REPLAY_ID)
+    replay_id = h.text_of(ours, h.REPLAY_ID)
     if replay_id:
         added.append((h.REPLAY_ID, replay_id.encode()))
     trace = h.text_of(record.headers, h.TRACEPARENT)

@@ -21,11 +21,11 @@ def write_retry(
     """The copy for retry lane ``topic``, in the partition of the origin.
 
     Without ``first_failure_ms`` the message was never tried: it parks behind an earlier message of its key. Replay
-    headers stay.
+    headers of the group's own lanes stay; in the source topic they would be an outsider's word.
     """
-    replay = [(name, value) for name, value in record.headers if name in (h.REPLAY_ID, h.HOPS, h.DEAD_LETTER)]
+    kept = () if record.position == origin else (h.REPLAY_ID, h.HOPS, h.DEAD_LETTER)
     added: list[Header] = [
-        *replay,
+        *(header for header in record.headers if header[0] in kept),
         (h.ORIGIN, str(origin).encode()),
         (h.ORIGIN_TIMESTAMP_MS, str(origin_timestamp_ms).encode()),
         (h.GROUP, group.encode()),
