@@ -4,10 +4,10 @@ Keys are ``<prefix>:{<bucket>}:<group>:<16 bytes>``. The bucket is a hash tag, c
 of a message (retry, replay) meets in one slot of a cluster; with one bucket a batch is one call. (The keys suit a
 cluster; the client speaks to one endpoint.)
 
-Measured with Redis 7.0.15 beside its client on two busy cores, per key, in batches of 2 000 (of 100): a claim 7 µs
-(10), of which 2.3 in the client; a renewal 5 µs (6), a settlement 5 µs (6), of which 0.9. Memory per key, index and
-expiry included (prefix ``bb``, group of 8 letters): 229 bytes without a result, 246 with a dead letter's place, 343
-with a result of 100 bytes, 1 449 with one of 1 KB.
+Measured with Redis 7.0.15 beside its client on two cores (about half the speed while others use them), per key, in
+batches of 2 000 (of 100): a claim 7 µs (10), of which 2.3 in the client; a renewal 5 µs (6), a settlement 5 µs (6), of
+which 0.9. Memory per key, index and expiry included (prefix ``bb``, group of 8 letters): 229 bytes without a result,
+246 with a dead letter's place, 343 with a result of 100 bytes, 1 449 with one of 1 KB.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every idempotency store must do when claims end, and with what ended: one function a promise. Each takes a ``Lab`` and fails by assertion."""
+"""What every idempotency store must do when claims end, and after: one function a promise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every idempotency store must do while claims are taken and held: one function a promise. Each takes a ``Lab`` and fails by assertion."""
+"""What every idempotency store must do while claims are taken and held: one function a promise."""
 
 from __future__ import annotations
 
