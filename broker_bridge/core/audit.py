@@ -206,6 +206,11 @@ class Books:
         """How many records are under a heading."""
         return sum(counts[outcome] for counts in self.by_partition.values())
 
+    def count(self, partition: int, outcome: Outcome) -> int:
+        """How many records of one partition are under a heading."""
+        counts = self.by_partition.get(partition)
+        return counts[outcome] if counts else 0
+
     @property
     def adds_up(self) -> bool:
         """Produced = the sum of all headings, in every partition (I23): true unless the audit itself is broken."""

@@ -7,7 +7,7 @@ above 1, ``bridge-crashes`` above 0, or a ``bridge-replay-id``. A repeat without
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -99,16 +99,22 @@ class Reconciliation:
 
 
 def reconcile(
-    books: Iterable[BookEntry], log: Iterable[TargetLine], *, topic: str, is_ordered: bool = True
+    books: Iterable[BookEntry],
+    log: Iterable[TargetLine],
+    *,
+    topic: str,
+    covers: Callable[[Position], bool] | None = None,
+    is_ordered: bool = True,
 ) -> Reconciliation:
     """Compare the books of one route with its target's log.
 
-    Lines whose ``origin`` is of another topic are counted as ``foreign`` and left alone. ``is_ordered``: the route
-    keeps order per record key, so first applications must follow offsets, replayed ones excepted.
+    Lines whose ``origin`` is of another topic, or not covered by the books, are counted as ``foreign`` and left
+    alone. Beside a running worker the log must be read after the books. ``is_ordered``: the route keeps order per
+    record key, so first applications must follow offsets, replayed ones excepted.
     """
     result = Reconciliation()
     entries = _by_key(books)
-    first_applied, replayed = _read_log(log, topic, result)
+    first_applied, replayed = _read_log(log, topic, covers, result)
     result.applied = len(first_applied)
     _compare(entries, first_applied, result)
     if is_ordered:
@@ -132,12 +138,15 @@ def _rank(entry: BookEntry) -> int:
     return 2 if entry.outcome is Outcome.DUPLICATE else 1
 
 
-def _read_log(log: Iterable[TargetLine], topic: str, result: Reconciliation) -> tuple[dict[str, TargetLine], set[str]]:
+def _read_log(
+    log: Iterable[TargetLine], topic: str, covers: Callable[[Position], bool] | None, result: Reconciliation
+) -> tuple[dict[str, TargetLine], set[str]]:
     first_applied: dict[str, TargetLine] = {}
     delivered: set[str] = set()
     replayed: set[str] = set()
     for line in log:
-        if line.origin is not None and line.origin.topic != topic:
+        origin = line.origin
+        if origin is not None and (origin.topic != topic or (covers is not None and not covers(origin))):
             result.foreign += 1
             continue
         result.lines += 1

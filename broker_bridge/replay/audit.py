@@ -74,6 +74,11 @@ class AuditReport:
     outputs: OutputTally | None = None
     not_in_log: int = 0
 
+    def covers(self, position: Position) -> bool:
+        """Whether a source record was in the audited range."""
+        tp = TopicPartition(position.topic, position.partition)
+        return tp in self.start and self.start[tp] <= position.offset < self.end[tp]
+
 
 @dataclass(slots=True)
 class _Findings:

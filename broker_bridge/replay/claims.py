@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import TypeVar
 
 from broker_bridge.core.claim import ClaimView
@@ -20,7 +20,7 @@ IN_FLIGHT = 4
 
 async def with_claims(
     source: AsyncIterator[Sequence[T]], *, key_of: Callable[[T], bytes], store: IdempotencyStore, group: str
-) -> AsyncIterator[list[tuple[T, ClaimView | None]]]:
+) -> AsyncGenerator[list[tuple[T, ClaimView | None]], None]:
     """Each thing with the claim stored under its key, in the order of ``source``, bounded memory."""
     waiting: deque[asyncio.Task[list[tuple[T, ClaimView | None]]]] = deque()
 

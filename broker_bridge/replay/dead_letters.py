@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -84,19 +85,19 @@ class DeadLetters:
 
     async def browse(
         self, selection: Selection, *, bounds: dict[TopicPartition, tuple[int, int]] | None = None
-    ) -> AsyncIterator[list[BrowsedLetter]]:
+    ) -> AsyncGenerator[list[BrowsedLetter], None]:
         """The letters that ``selection`` means, in batches, each partition in the order of its log.
 
         ``bounds`` (first, next offset) limits what is read; by default all that is there when the call begins.
         """
         bounds = bounds if bounds is not None else await self.ends()
         wanted = {tp: b for tp, b in bounds.items() if selection.partition in (None, tp.partition)}
-        found = with_claims(
-            self._letters(selection, wanted), key_of=self.claim_key_of, store=self._store, group=self._route.group
-        )
-        async for batch in found:
-            browsed = [BrowsedLetter(letter, letter_state(letter, claim), claim) for letter, claim in batch]
-            yield [one for one in browsed if selection.matches_state(one.state)]
+        letters = self._letters(selection, wanted)
+        looked_up = with_claims(letters, key_of=self.claim_key_of, store=self._store, group=self._route.group)
+        async with aclosing(letters), aclosing(looked_up):
+            async for batch in looked_up:
+                browsed = [BrowsedLetter(letter, letter_state(letter, claim), claim) for letter, claim in batch]
+                yield [one for one in browsed if selection.matches_state(one.state)]
 
     async def groups(self, selection: Selection) -> list[LetterGroup]:
         """The letters by kind of failure, those with most waiting first."""
@@ -133,7 +134,7 @@ class DeadLetters:
 
     async def _letters(
         self, selection: Selection, bounds: dict[TopicPartition, tuple[int, int]]
-    ) -> AsyncIterator[Sequence[DeadLetter]]:
+    ) -> AsyncGenerator[Sequence[DeadLetter], None]:
         start = {tp: first for tp, (first, _) in bounds.items()}
         end = {tp: after for tp, (_, after) in bounds.items()}
         async for records in self._reader.read(start, end):

@@ -1,0 +1,159 @@
+"""The books on a screen, and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from broker_bridge.cli.output import table
+from broker_bridge.core.audit import Outcome
+from broker_bridge.text import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from broker_bridge.core.reconcile import Discrepancy, Reconciliation
+    from broker_bridge.replay.audit import AuditReport
+
+LISTED = 10
+_SIDES = ("missing", "extra", "unexplained", "disordered", "uncertain")
+
+
+def is_balanced(report: AuditReport, target: Reconciliation | None, *, expect_drained: bool) -> bool:
+    """Whether everything that was asked for closes."""
+    has_results = report.outputs is None or not report.outputs.missing()
+    agrees = target is None or target.balanced
+    return report.books.balanced(expect_drained=expect_drained) and has_results and agrees
+
+
+def audit_result(report: AuditReport, target: Reconciliation | None, *, balanced: bool) -> dict[str, Any]:
+    """Everything as JSON types."""
+    books = report.books
+    result: dict[str, Any] = {
+        "route": report.route,
+        "group": report.group,
+        "topic": report.topic,
+        "balanced": balanced,
+        "drained": books.drained,
+        "produced": books.produced.total(),
+        **{outcome.value: books.total(outcome) for outcome in Outcome},
+        "not_in_log": report.not_in_log,
+        "partitions": [
+            {
+                "partition": tp.partition,
+                "from_offset": report.start[tp],
+                "to_offset": report.end[tp],
+                "produced": books.produced[tp.partition],
+                **{outcome.value: books.count(tp.partition, outcome) for outcome in Outcome},
+            }
+            for tp in sorted(report.start)
+        ],
+        "unaccounted_records": [{**one._asdict(), "position": str(one.position)} for one in books.unaccounted],
+        "outputs": None,
+        "target": None,
+    }
+    if report.outputs is not None:
+        missing = report.outputs.missing()
+        result["outputs"] = {
+            "expected": len(report.outputs.expected),
+            "seen": report.outputs.seen.total(),
+            "missing": len(missing),
+            "missing_for": [str(position) for position in missing[:100]],
+            "repeated": report.outputs.repeated,
+            "unexpected": report.outputs.unexpected,
+        }
+    if target is not None:
+        result["target"] = _target_json(target)
+    return result
+
+
+def _target_json(target: Reconciliation) -> dict[str, Any]:
+    names = ("lines", "applied", "repeats", "repeats_explained", "refused", "fenced", "unsettled", "foreign")
+    counts: dict[str, Any] = {name: getattr(target, name) for name in names}
+    for side in _SIDES:
+        found: Sequence[Discrepancy] = getattr(target, side)
+        counts[side] = len(found)
+        counts[f"{side}_list"] = [
+            {"key": one.key, "position": str(one.position) if one.position else None, "line": one.line, "why": one.why}
+            for one in found[:100]
+        ]
+    return {"balanced": target.balanced, **counts}
+
+
+def print_audit(console: Console, report: AuditReport, target: Reconciliation | None, *, balanced: bool) -> None:
+    """The same for people: one table, then only what needs a person, then the verdict."""
+    books = report.books
+    shown = [o for o in Outcome if books.total(o) or o in (Outcome.COMPLETED, Outcome.DEAD, Outcome.UNACCOUNTED)]
+    columns = ("partition", "produced", *(outcome.value.replace("_", " ") for outcome in shown))
+    rows = [
+        (tp.partition, *_row(books.produced[tp.partition], [books.count(tp.partition, o) for o in shown]))
+        for tp in sorted(report.start)
+    ]
+    rows.append(("total", *_row(books.produced.total(), [books.total(o) for o in shown])))
+    console.print(f"Route {report.route}: topic {report.topic}, group {report.group}", soft_wrap=True)
+    console.print(table(columns, rows, right=columns[1:]))
+    if report.not_in_log:
+        _say(console, f"{report.not_in_log:,} records are not in the log any more and were not audited.")
+    for one in books.unaccounted[:LISTED]:
+        _say(console, f"\nunaccounted {one.position}: {one.why}\n  help: {one.remedy}")
+    _more(console, books.total(Outcome.UNACCOUNTED))
+    if report.outputs is not None:
+        _print_outputs(console, report)
+    if target is not None:
+        _print_target(console, target)
+    verdict = "The books balance" if balanced else "The books do NOT balance"
+    total = " + ".join(f"{books.total(o):,} {o.value.replace('_', ' ')}" for o in shown if books.total(o)) or "0"
+    console.print(f"\n{verdict}: {books.produced.total():,} produced = {total}.", style="bold", soft_wrap=True)
+    if books.total(Outcome.DEAD):
+        _say(console, "What the dead letters say: broker-bridge dlq groups")
+
+
+def _row(produced: int, counts: list[int]) -> list[str]:
+    return [f"{produced:,}", *(f"{count:,}" if count else "·" for count in counts)]
+
+
+def _print_outputs(console: Console, report: AuditReport) -> None:
+    tally = report.outputs
+    assert tally is not None
+    missing = tally.missing()
+    _say(
+        console,
+        f"\nResults: {tally.seen.total():,} read for {len(tally.expected):,} completed records; "
+        f"{len(missing):,} missing, {tally.repeated:,} repeated (same id), {tally.unexpected:,} of other records.",
+    )
+    for position in missing[:LISTED]:
+        _say(console, f"  no result for {position}")
+    _more(console, len(missing))
+
+
+def _print_target(console: Console, target: Reconciliation) -> None:
+    _say(
+        console,
+        f"\nTarget: {target.applied:,} keys applied in {target.lines:,} lines; {target.repeats:,} repeated deliveries "
+        f"({target.repeats_explained:,} announced), {target.refused:,} refused, {target.fenced:,} fenced.",
+    )
+    titles = {
+        "missing": "completed, but the target never applied them",
+        "extra": "applied, but the books say otherwise",
+        "unexplained": "delivered again without a word",
+        "disordered": "applied out of order",
+        "uncertain": "dead letters whose effect was uncertain, and did happen",
+    }
+    for side, title in titles.items():
+        found: list[Discrepancy] = getattr(target, side)
+        if not found:
+            continue
+        _say(console, f"  {len(found):,} {title}:")
+        for one in found[:LISTED]:
+            line = f" (line {one.line})" if one.line else ""
+            _say(console, f"    {one.position or one.key}{line}: {one.why}")
+        _more(console, len(found))
+
+
+def _more(console: Console, count: int) -> None:
+    if count > LISTED:
+        _say(console, f"    … and {count - LISTED:,} more; --json lists them")
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(printable(text, keep_newlines=True), soft_wrap=True)

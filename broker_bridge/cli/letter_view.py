@@ -1,0 +1,158 @@
+"""One dead letter as a person reads it at three in the morning."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from broker_bridge.cli.operator_scope import command_line
+from broker_bridge.cli.output import plain
+from broker_bridge.core.claim import ClaimState
+from broker_bridge.core.letters import LetterState
+from broker_bridge.core.timestamps import rfc3339
+from broker_bridge.errors import error_codes
+from broker_bridge.text import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from broker_bridge.replay.dead_letters import BrowsedLetter
+
+_RAW_SHOWN = 256
+_MEANING = {
+    LetterState.WAITING: "waits for somebody: it was never replayed",
+    LetterState.DEAD_AGAIN: "waits for somebody: it was replayed and died again",
+    LetterState.REPLAYING: "is being worked on: in hand, or in a retry lane",
+    LetterState.RESOLVED: "is resolved: the message completed since",
+    LetterState.SUPERSEDED: "is an older copy: a later dead letter of the message counts",
+    LetterState.CONFLICT: "cannot be replayed: its key was used for another payload",
+    LetterState.UNKNOWN: "has no claim any more: nothing would stop a second effect",
+}
+
+
+def letter_details(route: str, browsed: BrowsedLetter, value: object, why_not: str, *, config: str) -> dict[str, Any]:
+    """Everything about a letter as JSON types. ``value`` is the decoded value, ``why_not`` why there is none."""
+    letter, failure, claim = browsed.letter, browsed.letter.failure, browsed.claim
+    return {
+        "position": str(letter.position),
+        "origin": str(letter.origin),
+        "route": route,
+        "group": letter.group,
+        "state": browsed.state.value,
+        "meaning": _MEANING[browsed.state],
+        "problem": _problem(browsed),
+        "fingerprint": failure.fingerprint,
+        "attempts": failure.attempts,
+        "hops": letter.hops,
+        "replay_id": letter.replay_id,
+        "first_failure": rfc3339(failure.first_ms),
+        "last_failure": rfc3339(failure.last_ms),
+        "service": letter.service,
+        "trace": letter.trace,
+        "idempotency_key": letter.idempotency_key,
+        "key": None if letter.key is None else letter.key.decode(errors="backslashreplace"),
+        "timestamp": rfc3339(letter.timestamp_ms),
+        "headers": [
+            [name, None if raw is None else raw.decode(errors="backslashreplace")] for name, raw in letter.headers
+        ],
+        "value": plain(value),
+        "value_hex": None if letter.value is None else letter.value.hex(),
+        "undecoded_because": why_not or None,
+        "claim": None
+        if claim is None
+        else {"state": claim.state.name.lower(), "attempt": claim.attempt, "crashes": claim.crashes},
+        "next": _next(route, browsed, config),
+    }
+
+
+def print_letter(console: Console, details: dict[str, Any]) -> None:
+    """The same for people."""
+    problem = details["problem"]
+    say = _Printer(console)
+    say.line(f"Dead letter {details['position']} {details['meaning']}.")
+    say.heading("What went wrong")
+    say.pair("problem", f"{problem['title']} ({problem['code']})")
+    say.pair("detail", problem.get("detail"))
+    say.pair("target says", problem.get("target_code"))
+    say.pair("kind", details["fingerprint"])
+    say.pair("attempts", f"{details['attempts']}, replayed {details['hops']} times")
+    say.pair("failed", f"first {details['first_failure']}, last {details['last_failure']}")
+    say.pair("reported by", details["service"])
+    say.pair("trace", details["trace"])
+    say.heading("The record as it was")
+    say.pair("origin", details["origin"])
+    say.pair("written", details["timestamp"])
+    say.pair("key", details["key"])
+    say.pair("identity", details["idempotency_key"])
+    for name, value in details["headers"]:
+        say.pair(name, "null" if value is None else value)
+    if details["value"] is not None:
+        say.heading("Value")
+        say.line(json.dumps(details["value"], indent=2, ensure_ascii=False))
+    elif details["value_hex"] is None:
+        say.heading("Value: none, this is a tombstone")
+    else:
+        why = f": {details['undecoded_because']}" if details["undecoded_because"] else ""
+        say.heading(f"Value ({len(details['value_hex']) // 2} bytes, not decoded{why})")
+        say.line(details["value_hex"][: 2 * _RAW_SHOWN] + ("…" if len(details["value_hex"]) > 2 * _RAW_SHOWN else ""))
+    say.heading("Next")
+    say.line(details["next"])
+
+
+class _Printer:
+    """Prints text that came from elsewhere without letting it move the cursor."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def heading(self, text: str) -> None:
+        self._console.print(f"\n{printable(text)}", style="bold", soft_wrap=True)
+
+    def line(self, text: str) -> None:
+        self._console.print(printable(text, keep_newlines=True), soft_wrap=True)
+
+    def pair(self, name: str, value: object) -> None:
+        if value not in (None, ""):
+            self.line(f"  {name:<16} {value}")
+
+
+def _problem(browsed: BrowsedLetter) -> dict[str, object]:
+    """The failure as problem details (RFC 9457)."""
+    failure = browsed.letter.failure
+    known = error_codes().get(failure.code)
+    problem: dict[str, object] = {
+        "type": f"urn:broker-bridge:error:{failure.code}",
+        "title": known.title if known else "Unknown failure",
+        "code": failure.code,
+        "instance": str(browsed.letter.origin),
+        "retriable": bool(known and known.retriable),
+    }
+    if failure.message:
+        problem["detail"] = failure.message
+    if failure.target_code:
+        problem["target_code"] = failure.target_code
+    return problem
+
+
+def _next(route: str, browsed: BrowsedLetter, config: str) -> str:
+    letter, state = browsed.letter, browsed.state
+    if state in (LetterState.WAITING, LetterState.DEAD_AGAIN):
+        plan = command_line(
+            "replay", "plan", "--fingerprint", letter.failure.fingerprint, "--why", "what was fixed",
+            config=config, route=route,
+        )  # fmt: skip
+        return f"Fix the cause, then plan a replay of all letters of this kind:\n  {plan}"
+    if state is LetterState.SUPERSEDED and browsed.claim is not None and browsed.claim.state is ClaimState.DEAD:
+        from broker_bridge.core.claim import unpack_place
+
+        partition, offset = unpack_place(browsed.claim.detail)
+        show = command_line("dlq", "show", f"{partition}/{offset}", config=config, route=route)
+        return f"Look at the current one:\n  {show}"
+    return {
+        LetterState.REPLAYING: "Nothing to do now. Look again in a while.",
+        LetterState.RESOLVED: "Nothing to do.",
+        LetterState.CONFLICT: "Find the producer that used one idempotency key for two payloads; "
+        "have it send this one again under a key of its own.",
+        LetterState.UNKNOWN: "Find out whether the effect happened. If not: replay plan --allow-expired sends it back, "
+        "with nothing but the target itself to stop a second effect.",
+    }.get(state, "Nothing to do.")

@@ -1,0 +1,173 @@
+"""What the operator's commands share: one route of the configuration, opened; filters; times as people write them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from broker_bridge.clock import SystemClock
+from broker_bridge.core.duration import parse_duration_ms
+from broker_bridge.core.letters import LetterState, Selection
+from broker_bridge.errors import NotFoundError, UsageError
+
+if TYPE_CHECKING:
+    from broker_bridge.config import BridgeConfig, RouteConfig
+    from broker_bridge.idempotency.base import IdempotencyStore
+    from broker_bridge.replay.route import Decode, ReplayRoute
+    from broker_bridge.transport.base import BatchProducer, LogReader
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@dataclass(slots=True)
+class OperatorScope:
+    """A route with its clients, started."""
+
+    config: BridgeConfig
+    route_config: RouteConfig
+    route: ReplayRoute
+    reader: LogReader
+    store: IdempotencyStore
+    producer: BatchProducer
+    clock: SystemClock
+
+    def decoder(self) -> Decode | None:
+        """How a worker of this route decodes values; None where it does not."""
+        from broker_bridge.bootstrap import open_codec
+        from broker_bridge.config import TopicTarget
+
+        if isinstance(self.route_config.target, TopicTarget):
+            return None
+        codec, contract = open_codec(self.config), self.route_config.contract
+        reader = codec.source.get(contract.subject, contract.version) if contract else None
+        return lambda value: codec.decode_json_ready(value, reader=reader)
+
+
+@asynccontextmanager
+async def open_scope(
+    config: BridgeConfig, route_name: str | None, *, writes: bool = False
+) -> AsyncIterator[OperatorScope]:
+    """Connect to Kafka and Redis for one route. Raises ``NotFoundError`` where there is no such route."""
+    from broker_bridge.bootstrap import WORKER_REQUEST_BYTES, open_store, open_transport
+    from broker_bridge.replay.route import ReplayRoute
+
+    route = choose_route(config, route_name)
+    transport, store = open_transport(config, max_request_bytes=WORKER_REQUEST_BYTES), open_store(config)
+    reader = transport.reader()
+    producer = transport.producer(delivery_timeout_ms=config.kafka.delivery_timeout_ms)
+    async with AsyncExitStack() as opened:
+        clients = (reader, store, producer) if writes else (reader, store)
+        for client in clients:
+            opened.push_async_callback(client.stop)
+            await client.start()
+        yield OperatorScope(config, route, ReplayRoute.of(route), reader, store, producer, SystemClock())
+
+
+def choose_route(config: BridgeConfig, name: str | None) -> RouteConfig:
+    """The named route, or the only one."""
+    names = ", ".join(route.name for route in config.routes)
+    if name is not None:
+        found = config.route(name)
+        if found is None:
+            raise NotFoundError(f"there is no route {name!r}", remedy=f"routes are: {names}" if names else "")
+        return found
+    if len(config.routes) != 1:
+        raise UsageError(f"the configuration has {len(config.routes)} routes", remedy=f"name one with --route: {names}")
+    return config.routes[0]
+
+
+def route_option(command: Command) -> Command:
+    """``--route``: the command receives ``route_name``."""
+    option = click.option("--route", "route_name", metavar="NAME", help="Which route; not needed where there is one.")
+    return option(command)
+
+
+def selection_options(command: Command) -> Command:
+    """The filters on dead letters: the command receives them by name, for ``selection_of``."""
+    options = [
+        click.option("--code", "codes", multiple=True, metavar="CODE", help="Error code; may be repeated."),
+        click.option("--target-code", "target_codes", multiple=True, metavar="CODE", help="The target's own code."),
+        click.option(
+            "--fingerprint", "fingerprints", multiple=True, metavar="HEX", help="Kind of failure, see groups."
+        ),
+        click.option("--key", default="", metavar="TEXT", help="Record key or idempotency key."),
+        click.option("--partition", type=click.IntRange(min=0), help="Only this partition."),
+        click.option("--from-offset", type=click.IntRange(min=0), help="Source offset, inclusive."),
+        click.option("--to-offset", type=click.IntRange(min=0), help="Source offset, exclusive."),
+        click.option("--since", metavar="TIME", help='Last failure at or after: "2026-11-24T08:00:00Z", or "2h" ago.'),
+        click.option("--until", metavar="TIME", help="Last failure before."),
+        click.option(
+            "--state",
+            "states",
+            multiple=True,
+            type=click.Choice([state.value for state in LetterState]),
+            help="What became of it since; may be repeated.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def selection_of(given: dict[str, Any]) -> Selection:
+    """The selection from the options of ``selection_options``."""
+    now_ms = SystemClock().now_ms()
+    return Selection(
+        codes=given["codes"],
+        target_codes=given["target_codes"],
+        fingerprints=given["fingerprints"],
+        key=given["key"],
+        partition=given["partition"],
+        from_offset=given["from_offset"],
+        to_offset=given["to_offset"],
+        since_ms=moment_ms(given["since"], now_ms=now_ms, option="--since"),
+        until_ms=moment_ms(given["until"], now_ms=now_ms, option="--until"),
+        states=given["states"],
+    )
+
+
+def moment_ms(text: str | None, *, now_ms: int, option: str) -> int | None:
+    """A time as text: RFC 3339, or a duration that means so long ago. Raises ``UsageError``."""
+    if text is None:
+        return None
+    try:
+        return now_ms - parse_duration_ms(text)
+    except ValueError:
+        pass
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise UsageError(
+            f"{option}: {text!r} is not a time", remedy='write "2026-11-24T08:00:00Z", or "2h" for two hours ago'
+        ) from error
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def place_of(text: str) -> tuple[int, int]:
+    """A dead letter's place from ``[topic/]partition/offset``. Raises ``UsageError``."""
+    parts = text.replace(":", "/").split("/")[-2:]
+    if len(parts) != 2 or not all(part.isdecimal() for part in parts):
+        raise UsageError(f"{text!r} is not a place", remedy="write partition/offset, as dlq list shows it: 0/17")
+    return int(parts[0]), int(parts[1])
+
+
+def ago(time_ms: int, *, now_ms: int) -> str:
+    """How long ago in one unit: ``12s ago``."""
+    passed_s = max(0, now_ms - time_ms) // 1000
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m")):
+        if passed_s >= 2 * size:
+            return f"{passed_s // size}{unit} ago"
+    return f"{passed_s}s ago"
+
+
+def command_line(*parts: str, config: str, route: str) -> str:
+    """A command to suggest, with the configuration and route it needs, quoted for a shell."""
+    import shlex
+
+    given: Sequence[str] = ("broker-bridge", *parts, "--config", config, "--route", route)
+    return shlex.join(given)
