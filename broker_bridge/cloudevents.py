@@ -57,12 +57,13 @@ def event_headers(
 ) -> list[Header]:
     """The headers of one event; ``time`` is RFC 3339 with milliseconds and Z, ``extra`` comes last, as given.
 
-    Raises ``HeadersInvalidError`` for an empty id, source or type, a traceparent that is none, a value with a line
-    break in it, and an extra header whose name is of the wire contract or reserved for the bridge.
+    Raises ``HeadersInvalidError`` for an empty source or type, a traceparent that is none, a value with a line break in
+    it, and an extra header whose name is of the wire contract or reserved for the bridge. An empty id is written as it
+    is (the golden vectors have one); ``Producer`` refuses it.
     """
     found: list[Header] = [
         (h.CE_SPECVERSION, _SPECVERSION),
-        (h.CE_ID, _required(h.CE_ID, event_id)),
+        (h.CE_ID, _bytes_of(h.CE_ID, event_id)),
         (h.CE_SOURCE, _constant(h.CE_SOURCE, source)),
         (h.CE_TYPE, _constant(h.CE_TYPE, event_type)),
         (h.CE_TIME, _required(h.CE_TIME, time)),

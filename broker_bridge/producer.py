@@ -179,6 +179,8 @@ class Producer:
             return [error] * len(records)
 
     def _record(self, event: Event, trace: str | None) -> OutgoingRecord:
+        if event.event_id == "":
+            raise HeadersInvalidError("an event needs an id, or None for a new one", where="ce_id")
         subject = event.subject
         if subject is None and isinstance(event.key, str):
             subject = event.key or None

@@ -52,7 +52,12 @@ class MemoryConsumer:
         for topic in self.topics:
             next(self._log.partitions(topic), None)
         self._running = True
-        await self._group.join(self)
+        try:
+            await self._group.join(self)
+        except BaseException:  # cancelled: nobody would poll for this member
+            self._running = False
+            await self._group.leave(self)
+            raise
 
     async def poll(self, *, max_records: int, timeout_ms: int) -> list[Record]:
         """See ``GroupConsumer.poll``. An evicted member finds out here, gives up what it held, and joins anew."""

@@ -120,7 +120,7 @@ class CountsRecords(MemoryReader):
         async for batch in super().read(start, end):
             wanted -= len(batch)
             yield batch
-        while wanted > 0:  # noqa: ASYNC110 - it waits for what never comes
+        while wanted > 0:
             await asyncio.sleep(0.01)
 
 
