@@ -138,7 +138,9 @@ def _rename(draw: Draw, schema: Schema) -> None:
 
 def _retype(draw: Draw, schema: Schema) -> None:
     if schema["fields"]:
-        draw(st.sampled_from(schema["fields"]))["type"] = draw(st.sampled_from(["long", "double", "bytes", "string"]))
+        field = draw(st.sampled_from(schema["fields"]))
+        field["type"] = draw(st.sampled_from(["long", "double", "bytes", "string"]))
+        field.pop("default", None)
 
 
 def _nullable(draw: Draw, schema: Schema) -> None:
@@ -146,6 +148,7 @@ def _nullable(draw: Draw, schema: Schema) -> None:
     if plain:
         field = draw(st.sampled_from(plain))
         field["type"] = ["null", field["type"]]
+        field.pop("default", None)
 
 
 def _symbols(draw: Draw, schema: Schema) -> None:

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -206,14 +207,11 @@ def main(decoder: str) -> None:
             if (decoder == "fastavro" and not must_fail(what)) or (decoder == "crash" and "levels" not in what):
                 continue  # most would end the process or take gigabytes and minutes: "crash" shows some of those
             name = f"{SPECIAL[number - 1]['name']} {what} {form.value}"
-            tally.try_one(name, lambda n=number, b=body, f=form: special(n, b, f, False), must_fail=must_fail(what))
+            tally.try_one(name, partial(special, number, body, form, False), must_fail=must_fail(what))
         for resolve in (False, True):
             for what, number, body in golden_cases():
-                tally.try_one(
-                    f"{what} {form.value}",
-                    lambda n=number, b=body, f=form, r=resolve: golden(n, b, f, r),
-                    must_fail=must_fail(what),
-                )
+                decode = partial(golden, number, body, form, resolve)
+                tally.try_one(f"{what} {form.value}", decode, must_fail=must_fail(what))
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     print(json.dumps({**tally.counts, "slowest_ms": tally.slowest_ms, "peak_mb": peak_mb, "wrong": tally.wrong}))
 
