@@ -28,6 +28,9 @@ POLL_S = 0.2
 PR_SET_PDEATHSIG = 1
 EXIT_CANNOT_START = 126
 
+asked_to_end: list[int] = []
+"""Signals that asked the guard to end; it then ends the server first."""
+
 
 def process_start(pid: int) -> str | None:
     """What tells this process from a later one with the same pid; None if there is none (or only a zombie)."""
@@ -57,7 +60,7 @@ def die_with_guard(guard_pid: int) -> None:
 
 
 def watch(server: subprocess.Popen[bytes], *, parent: int, parent_started: str, tied: bool) -> int:
-    """Until the server ends (its status is returned), the parent dies, or the parent lets the server go."""
+    """Until the server ends (its status is returned), it has to be ended, or the parent lets it go."""
     poll = select.poll()
     if hasattr(os, "pidfd_open"):
         for pid in (parent, server.pid):
@@ -70,13 +73,12 @@ def watch(server: subprocess.Popen[bytes], *, parent: int, parent_started: str, 
         status = server.poll()
         if status is not None:
             return status if status >= 0 else 128 - status
-        if process_start(parent) != parent_started:
+        if asked_to_end or process_start(parent) != parent_started:
             return end(server)
         ready = poll.poll(POLL_S * 1000)
         if any(fd == 0 for fd, _ in ready):
-            if os.read(0, 1):
-                return 0
-            poll.unregister(0)  # closed without a word: the parent is dying, the next round sees it
+            # A byte lets the server go; an end without one means that nobody will ever know of it.
+            return 0 if os.read(0, 1) else end(server)
 
 
 def end(server: subprocess.Popen[bytes]) -> int:
@@ -97,6 +99,7 @@ def main() -> int:
     parser.add_argument("command", nargs="+")
     asked = parser.parse_args()
     guard_pid = os.getpid()
+    signal.signal(signal.SIGTERM, lambda signum, _frame: asked_to_end.append(signum))
     try:
         server = subprocess.Popen(  # noqa: S603 - the command is what this program is for
             asked.command,
@@ -107,8 +110,9 @@ def main() -> int:
     except OSError as error:
         sys.stderr.write(f"cannot start {asked.command[0]}: {error}\n")
         return EXIT_CANNOT_START
-    signal.signal(signal.SIGTERM, lambda *_: server.terminate())
-    os.write(asked.pid_fd, f"{server.pid}\n".encode())
+    # Nobody reads when the parent died, or was interrupted, just now; the watch then ends the server.
+    with contextlib.suppress(BrokenPipeError):
+        os.write(asked.pid_fd, f"{server.pid}\n".encode())
     os.close(asked.pid_fd)
     return watch(server, parent=asked.parent, parent_started=asked.parent_started, tied=asked.tied)
 

@@ -119,13 +119,21 @@ class ServerProcess:
                     pass_fds=(write_fd,),
                     start_new_session=True,
                 )
+        except BaseException:
+            os.close(read_fd)
+            raise
         finally:
             os.close(write_fd)
-        pid = read_pid(read_fd)
-        self.identity = identify(pid) if pid is not None else None
-        if self.identity is None:
+        try:
+            pid = read_pid(read_fd)
+            self.identity = identify(pid) if pid is not None else None
+            if self.identity is None:
+                raise self.failure("did not start")
+        except BaseException:  # Ctrl-C too: a server whose pid is not known here is still the guard's to end
+            if self._guard is not None:
+                self._guard.terminate()
             self._reap_guard()
-            raise self.failure("did not start")
+            raise
         return self.identity
 
     def release(self) -> None:
@@ -170,12 +178,13 @@ class ServerProcess:
         )
 
     def _reap_guard(self) -> None:
+        """The guard leaves when its server has ended or was let go; wait for that."""
         if self._guard is None:
             return
         if self._guard.stdin is not None:
             self._guard.stdin.close()
         try:
-            self._guard.wait(timeout=5.0)
+            self._guard.wait(timeout=guard.GRACE_S + 5.0)
         except subprocess.TimeoutExpired:
             self._guard.kill()
             self._guard.wait()

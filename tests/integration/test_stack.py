@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -34,13 +34,27 @@ def identities(data_dir: Path) -> list[ProcessIdentity]:
     return [one.identity() for one in named if one is not None]
 
 
+def processes_in(folder: Path) -> set[int]:
+    """Every process that works in this folder, known to the state file or not."""
+    found = set()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                if (entry / "cwd").readlink().is_relative_to(folder):
+                    found.add(int(entry.name))
+    return found
+
+
 @pytest.fixture
 def own_dir(tmp_path: Path) -> Iterator[Path]:
-    """A folder for a stack of the test's own, which is ended whatever happens."""
-    yield tmp_path / "own stack"
-    if (tmp_path / "own stack" / "stack.json").exists():
-        for identity in identities(tmp_path / "own stack"):
-            identity.send(signal.SIGKILL)
+    """A folder for a stack of the test's own. No process may be left in it, whatever the test did."""
+    folder = tmp_path / "own stack"
+    yield folder
+    all_gone = wait_until(lambda: not processes_in(folder), timeout_s=15)
+    left = processes_in(folder)
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert all_gone, f"left behind: {left}"
 
 
 @asynccontextmanager

@@ -108,6 +108,38 @@ def test_a_program_that_is_not_there(server: ServerProcess, tmp_path: Path) -> N
     assert caught.value.where == str(server.log_path)
 
 
+GUARD = """
+import os, sys
+from broker_bridge.stack import guard
+from broker_bridge.stack.processes import this_process
+me = this_process()
+options = ["--parent", str(me.pid), "--parent-started", me.started, "--pid-fd", sys.argv[1]]
+os.execv(sys.executable, [sys.executable, guard.__file__, *options, *sys.argv[2:]])
+"""
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "booting"])
+def test_a_server_whose_pid_nobody_took_is_ended(tied: bool, tmp_path: Path) -> None:
+    """Its parent was interrupted between starting the guard and reading the pid: nobody else knows the server."""
+    pid_file = tmp_path / "pid"
+    read_fd, write_fd = os.pipe()
+    os.close(read_fd)
+    server = ["sh", "-c", f"echo $$ > {pid_file}.new; mv {pid_file}.new {pid_file}; exec sleep 300"]
+    options = ["--tied", "--"] if tied else ["--"]
+    command = [sys.executable, "-c", GUARD, str(write_fd), *options, *server]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=(write_fd,)) as watching:
+        os.close(write_fd)
+        assert wait_until(pid_file.exists, DEADLINE_S)
+        identity = identify(int(pid_file.read_text()))
+        assert identity is not None
+        try:
+            watching.send_signal(signal.SIGTERM)
+            assert gone(identity)
+        finally:
+            identity.send(signal.SIGKILL)
+    assert watching.returncode not in (0, -signal.SIGTERM), "it ended after its server"
+
+
 PARENT = """
 import sys
 from pathlib import Path
