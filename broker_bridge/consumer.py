@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints, overload
+from types import UnionType
+from typing import Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints, overload
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
@@ -14,6 +16,7 @@ from broker_bridge.message import Message
 
 R = TypeVar("R")
 HandlerFunction = Callable[..., Awaitable[R]]
+_BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 @dataclass(slots=True, frozen=True)
@@ -50,19 +53,22 @@ class Handler(Generic[R]):
 
     def __init__(self, function: HandlerFunction[R]) -> None:
         self.function = function
-        self.name = f"{function.__module__}:{function.__qualname__}"
+        self.name = _name(function)
         if not inspect.iscoroutinefunction(function):
             raise ConfigError("a handler must be an async function", where=self.name, remedy="write: async def …")
-        parameters = list(inspect.signature(function).parameters)
-        if not 1 <= len(parameters) <= 2:
+        signature = inspect.signature(function).parameters
+        parameters = [name for name, found in signature.items() if found.kind in _BY_PLACE]
+        if not 1 <= len(parameters) <= 2 or len(parameters) != len(signature):
             raise ConfigError(
-                f"a handler takes the message and, if it wants, a Context; this one takes {len(parameters)} parameters",
+                f"a handler takes the message and, if it wants, a Context; this one takes "
+                f"({', '.join(map(str, signature.values()))})",
                 where=self.name,
             )
         annotation = _hints(function).get(parameters[0], dict)
         self._wants_message = annotation is Message or get_origin(annotation) is Message
         inner = (get_args(annotation) or (dict,))[0] if self._wants_message else annotation
-        self._adapter = TypeAdapter(inner) if inspect.isclass(inner) and issubclass(inner, BaseModel) else None
+        model = _model_in(inner)
+        self._adapter = TypeAdapter(model) if model is not None else None
         self._wants_context = len(parameters) == 2
 
     async def __call__(self, *args: Any, **kwargs: Any) -> R:
@@ -92,7 +98,25 @@ class Handler(Generic[R]):
             ) from error
 
 
+def _name(function: Callable[..., Any]) -> str:
+    """Also of what turns out to be no function at all."""
+    kind = type(function)
+    module = getattr(function, "__module__", kind.__module__)
+    return f"{module}:{getattr(function, '__qualname__', kind.__qualname__)}"
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model of ``Order`` and of ``Order | None``, as a handler that also gets tombstones writes it."""
+    choices = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    kinds = [kind for kind in choices if kind is not type(None)]
+    if len(kinds) == 1 and inspect.isclass(kinds[0]) and issubclass(kinds[0], BaseModel):
+        return kinds[0]
+    return None
+
+
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    while isinstance(function, functools.partial):
+        function = function.func
     try:
         return get_type_hints(function)
     except NameError as error:

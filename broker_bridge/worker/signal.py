@@ -31,8 +31,14 @@ class WorkSignal:
             async with asyncio.timeout(None if timeout_ms is None else timeout_ms / 1000):
                 await waiter
         except TimeoutError:
-            pass
+            self._forget(waiter)
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled():
                 self.wake()
+            self._forget(waiter)
             raise
+
+    def _forget(self, waiter: asyncio.Future[None]) -> None:
+        """Who waits with a timeout, again and again, must not leave a future behind each time."""
+        if waiter in self._waiters:
+            self._waiters.remove(waiter)
