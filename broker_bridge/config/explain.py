@@ -122,7 +122,8 @@ def _words(details: ErrorDetails, path: KeyPath, owners: list[type[BaseModel]]) 
         near = near or [choice for choice in choices if choice.lower() == str(given).lower()]
         return f"must be one of {context['expected'].replace(' or ', ', ')}", _did_you_mean(near), value
     if kind in TYPE_NAMES:
-        return f"must be {TYPE_NAMES[kind]}, not {_kind_of(given)}", "", value
+        remedy = "write [[route]] with two brackets, one for each route" if path == ("route",) else ""
+        return f"must be {TYPE_NAMES[kind]}, not {_kind_of(given)}", remedy, value
     if kind in BOUNDS:
         words, bound = BOUNDS[kind]
         return f"must be {words} {context[bound]}", "", value

@@ -27,7 +27,8 @@ class LineIndex:
         for number, line in _code_lines(text):
             if header := _HEADER.match(line):
                 table = self._table(_parts(header[2]), is_list=header[1] == "[[")
-                self._lines.setdefault(table, number)
+                for length in range(1, len(table) + 1):
+                    self._lines.setdefault(table[:length], number)
             elif key := _KEY.match(line):
                 path = (*table, *_parts(key[1]))
                 for length in range(len(table) + 1, len(path) + 1):

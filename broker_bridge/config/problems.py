@@ -9,6 +9,7 @@ from pathlib import Path
 from broker_bridge.config.lines import LineIndex
 from broker_bridge.config.types import masked_url
 from broker_bridge.errors import ConfigError, UnsafeSettingsError
+from broker_bridge.text import printable
 
 KeyPath = tuple[str | int, ...]
 """Keys as in TOML; a number picks an entry of a list, from 0."""
@@ -93,4 +94,4 @@ def _told(line: int | None, problem: Problem, variables: Mapping[KeyPath, str]) 
     key = "" if problem.variable else dotted(problem.path, problem.label)
     if key and problem.value is not None:
         key = f"{key} = {problem.value}"
-    return ": ".join(part for part in (place, key, problem.text) if part)
+    return printable(": ".join(part for part in (place, key, problem.text) if part))

@@ -181,6 +181,12 @@ BAD: list[tuple[str, str, str, str]] = [
         "known here: listen",
     ),
     (
+        "one bracket",
+        ROUTE.replace("[[route]]", "[route]"),
+        "line 2: route: must be a list in [ ], not a table",
+        "write [[route]] with two brackets, one for each route",
+    ),
+    (
         "unit in the key",
         ROUTE + "[route.claims]\nlease_ms = 4000\n",
         "line 10: route[payments].claims.lease_ms: unknown key",
@@ -553,10 +559,11 @@ def test_values_of_unknown_keys_are_never_shown(tmp_path: Path) -> None:
 
 
 def test_control_characters_of_the_file_do_not_reach_the_terminal(tmp_path: Path) -> None:
-    error = refused(
-        tmp_path, '[[route]]\nname = "a\\u001b[31m"\ntopic = "t"\ntarget = { kind = "topic", topic = "x" }\n'
-    )
-    assert "\x1b" not in str(error)
+    route = '[[route]]\nname = "a\\u001b[31m"\ntopic = "t"\ntarget = { kind = "topic", topic = "x" }\n'
+    for text in (route, '"k\\u001b[2J" = 1\n', '[kafka]\nca_file = "\\u001b[2J\\r"\n'):
+        error = refused(tmp_path, text)
+        assert not any(char in str(error) for char in "\x1b\r")
+        assert "\\x1b[" in str(error)
 
 
 def test_lines_are_found_behind_multiline_texts_and_dotted_keys(tmp_path: Path) -> None:
