@@ -104,16 +104,21 @@ class World:
     # -- producing
 
     async def produce(
-        self, count: int, *, partition: int = 0, key: str = "customer-{n}", event_id: str = ""
+        self,
+        count: int,
+        *,
+        partition: int = 0,
+        key: str = "customer-{n}",
+        event_id: str = "",
+        value: bytes | None = None,
     ) -> list[Record]:
-        """``count`` events in one partition; without ``event_id`` every one has its own."""
+        """``count`` events in one partition; without ``event_id`` and ``value`` each has its own."""
         records = []
         for _ in range(count):
             n = next(self._ids)
             headers: list[Header] = [("ce_id", (event_id or f"o-{n}").encode()), ("ce_source", b"/shop/orders")]
-            records.append(
-                OutgoingRecord(self.route.topic, f"value {n}".encode(), key.format(n=n).encode(), headers, partition)
-            )
+            payload = f"value {n}".encode() if value is None else value
+            records.append(OutgoingRecord(self.route.topic, payload, key.format(n=n).encode(), headers, partition))
         return await self.write(records)
 
     async def write(self, records: list[OutgoingRecord]) -> list[Record]:
