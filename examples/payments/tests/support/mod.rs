@@ -38,17 +38,20 @@ impl Drop for Folder {
     }
 }
 
-/// The program, told by the kernel to die with the thread that started it: no process is left behind when a test is
-/// killed.
+/// The program. The kernel ends it with the thread that started it, so that nothing is left behind when a test is
+/// killed; and after a minute, so that a program that hangs fails its test.
 pub fn payments(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_payments"));
     command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
-    #[cfg(target_os = "linux")]
-    // SAFETY: prctl is async-signal-safe, and the closure does nothing else.
+    // SAFETY: alarm and prctl are async-signal-safe, and the closure does nothing else.
     unsafe {
-        command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
-            0 => Ok(()),
-            _ => Err(std::io::Error::last_os_error()),
+        command.pre_exec(|| {
+            libc::alarm(60);
+            #[cfg(target_os = "linux")]
+            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+            Ok(())
         });
     }
     command
