@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import socket
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import aiohttp
 from pydantic_core import to_json
@@ -34,6 +36,12 @@ from broker_bridge.worker.targets.base import Form
 _LATER = frozenset({409, 425, 429})
 _NOT_THIS_MESSAGE = frozenset({401, 403, 407})
 """Refusals of the caller rather than of the message: every message would get them, so none may die of them."""
+_LONGEST_WAIT_MS = 3_600_000
+_PROBLEM_BYTES = 65_536
+"""As much of a failure's body is read."""
+_CE_LITERAL = "!#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
+"""What stands for itself in a CloudEvents attribute beside letters and digits: printable ASCII without space, ``"``
+and ``%`` (CloudEvents HTTP binding, 3.1.3.2)."""
 _CE_HEADERS = (
     ("ce-id", "event_id"),
     ("ce-source", "event_source"),
@@ -69,7 +77,9 @@ class HttpEndpointTarget:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._concurrency, keepalive_timeout=30),
             timeout=aiohttp.ClientTimeout(total=self._config.timeout_ms / 1000),
-            headers={"content-type": "application/json", **self._config.headers},
+            # without an accept-encoding of our own aiohttp asks for gzip, which then stays packed
+            headers={"content-type": "application/json", "accept-encoding": "identity"}
+            | {name.lower(): value for name, value in self._config.headers.items()},
             trust_env=False,
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -82,9 +92,9 @@ class HttpEndpointTarget:
             async with self._session.post(
                 self._url, data=to_json(message.value), headers=request_headers(message, context), allow_redirects=False
             ) as response:
-                body = await self._body(response)
                 if 200 <= response.status < 300:
-                    return _answer(body, response.status)
+                    return _answer(await self._body(response), response.status)
+                body = await self._problem_body(response)
                 raise error_of(response.status, response.headers.get("retry-after"), body, self._clock.now_ms())
         except TimeoutError as error:
             raise TargetTimeoutError(
@@ -115,6 +125,16 @@ class HttpEndpointTarget:
             chunks.append(chunk)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
+    async def _problem_body(self, response: aiohttp.ClientResponse) -> bytes:
+        """The body of a failure as far as it is looked at: however long it is, the status says what it means."""
+        found = b""
+        async for chunk in response.content.iter_any():
+            found += chunk
+            if len(found) > _PROBLEM_BYTES:
+                response.close()
+                break
+        return found
+
     async def stop(self) -> None:
         """Close the connections."""
         if self._session is not None:
@@ -133,15 +153,16 @@ def request_headers(message: Message[Any], context: Context) -> dict[str, str]:
         "bridge-token": str(context.token),
         "bridge-origin": str(message.origin),
     }
-    for name, attribute in _CE_HEADERS:
-        value = getattr(message, attribute)
-        if value is not None:
-            found[name] = value
     if message.traceparent:
         found["traceparent"] = message.traceparent
     if message.replay_id:
         found["bridge-replay-id"] = message.replay_id
-    return {name: _header_safe(value) for name, value in found.items()}
+    safe = {name: _header_safe(value) for name, value in found.items()}
+    for name, attribute in _CE_HEADERS:
+        value = getattr(message, attribute)
+        if value is not None:
+            safe[name] = quote(value, safe=_CE_LITERAL)
+    return safe
 
 
 def error_of(status: int, retry_after: str | None, body: bytes, now_ms: int) -> DeliveryError:
@@ -169,7 +190,7 @@ def problem_of(status: int, body: bytes) -> tuple[str, str]:
     """The ``code`` and ``detail`` of problem details (RFC 9457), ``http_<status>`` where the body is none."""
     code, detail = f"http_{status}", f"HTTP {status}"
     try:
-        found = json.loads(body[:65_536])
+        found = json.loads(body[:_PROBLEM_BYTES])
     except (ValueError, RecursionError):
         return code, detail
     if not isinstance(found, dict):
@@ -184,13 +205,15 @@ def retry_after_ms(value: str | None, now_ms: int) -> int | None:
     if value is None:
         return None
     if value.isascii() and value.isdigit():
-        wait = int(value) * 1000
+        wait = int(value[-9:]) * 1000 if len(value.lstrip("0")) < 10 else _LONGEST_WAIT_MS
     else:
         try:
-            wait = int(parsedate_to_datetime(value).timestamp() * 1000) - now_ms
-        except (ValueError, TypeError):
+            moment = parsedate_to_datetime(value)
+        except (ValueError, TypeError, OverflowError):
             return None
-    return min(max(wait, 0), 3_600_000)
+        # HTTP knows no other time zone; the asctime form does not name it
+        wait = int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000) - now_ms
+    return min(max(wait, 0), _LONGEST_WAIT_MS)
 
 
 def _answer(body: bytes, status: int) -> object:
@@ -214,6 +237,11 @@ def _header_safe(value: str) -> str:
 
 def _is_metadata_address(host: str) -> bool:
     try:
-        return ipaddress.ip_address(host).is_link_local
+        address = ipaddress.ip_address(host)
     except ValueError:
-        return False
+        try:
+            address = ipaddress.IPv4Address(socket.inet_aton(host))  # 2852039166 is 169.254.169.254 as well
+        except OSError:
+            return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_link_local

@@ -161,7 +161,8 @@ def test_one_life_under_any_failures(policy: RetryPolicy, data: st.DataObject) -
 
 @given(policy=POLICIES)
 def test_what_always_fails_the_same_way_dies_after_exactly_max_attempts(policy: RetryPolicy) -> None:
-    lane, attempt, verdicts = SOURCE, 0, []
+    lane, attempt = SOURCE, 0
+    verdicts: list[Verdict] = []
     while not verdicts or verdicts[-1] is not Verdict.DEAD_LETTER:
         found = decided(MAY_PASS, policy=policy, lane=lane, attempt=attempt)
         verdicts.append(found.verdict)
