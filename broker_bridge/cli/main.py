@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import platform
+import select
 import sys
 import tempfile
 import traceback
@@ -136,8 +137,10 @@ def _run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         print("interrupted", file=sys.stderr)
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        raise
+    except BrokenPipeError as error:
+        if _reader_gone():
+            raise
+        return _tell_defect(error, as_json=as_json)  # a connection's, which should have come as an error of ours
     except BaseExceptionGroup as group:
         return _tell_group(group, as_json=as_json)
     except BridgeError as error:
@@ -239,6 +242,14 @@ def _crash_report(error: BaseException) -> str | None:
 def _show_traceback(error: BaseException) -> None:
     if os.environ.get(DEBUG_VARIABLE, "") not in ("", "0"):
         traceback.print_exception(error, file=sys.stderr)
+
+
+def _reader_gone() -> bool:
+    """Whether what we print to is a pipe that nobody reads any more."""
+    watched = select.poll()
+    for stream in (sys.stdout, sys.stderr):
+        watched.register(stream.fileno(), select.POLLOUT)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in watched.poll(0))
 
 
 def _forget_stdout() -> None:

@@ -31,7 +31,7 @@ Format = Literal["json", "console", "auto"]
 NOT_PAIRS: Final = frozenset({names.TIMESTAMP, names.LEVEL, names.EVENT, names.SERVICE})
 """What a line for people shows elsewhere, or not at all."""
 
-LOGGER_NAME: Final = "_logger"
+LOGGER_NAME: Final = "logger_name"
 """How the name travels inside structlog, whose own parameter is called ``logger``."""
 
 CHATTY_LIBRARIES: Final = ("aiokafka", "aiohttp", "asyncio", "redis", "kafka")

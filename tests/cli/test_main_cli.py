@@ -211,6 +211,8 @@ from broker_bridge import errors
 def command(how, as_json):
     if how == "defect":
         raise RuntimeError("first line\\nsecond \\x1b[31m line")
+    if how == "connection":
+        raise BrokenPipeError(32, "Broken pipe")
     if how == "bare":
         raise errors.BridgeError("should not happen")
     if how == "group":
@@ -308,6 +310,14 @@ def test_a_reader_that_goes_away_is_no_drama(failing: tuple[list[str], dict[str,
         running.stdout.close()
         assert running.wait(DEADLINE_S) == ExitCode.BROKEN_PIPE
         assert running.stderr.read() == ""
+
+
+def test_a_connection_that_breaks_is_not_taken_for_a_reader_that_went_away(
+    failing: tuple[list[str], dict[str, str]],
+) -> None:
+    done = fail(failing, "connection")
+    assert done.returncode == ExitCode.INTERNAL
+    assert done.stderr.startswith("error[internal]: BrokenPipeError: ")
 
 
 def test_ctrl_c_cleans_up_and_ends_with_130(failing: tuple[list[str], dict[str, str]]) -> None:
