@@ -226,7 +226,8 @@ def test_golden_makes_a_vector_of_a_value(home: Path) -> None:
     made = json.loads(file.read_text(encoding="utf-8"))
     assert made["hex"].startswith("0000000003")
     assert list(made) == [
-        "name", "subject", "version", "schema_id", "key", "partition_of_4", "partition_of_12", "headers", "value", "hex",
+        "name", "subject", "version", "schema_id", "key",
+        "partition_of_4", "partition_of_12", "headers", "value", "hex",
     ]  # fmt: skip
 
 
