@@ -23,7 +23,7 @@ from broker_bridge.core.dead_letter import read_dead_letter
 from broker_bridge.core.identity import claim_key
 from broker_bridge.core.reconcile import BookEntry
 from broker_bridge.core.replay_plan import key_hash
-from broker_bridge.errors import AuditError
+from broker_bridge.errors import AuditError, NotFoundError, OffsetOutOfRangeError, UsageError
 from broker_bridge.idempotency.base import IdempotencyStore
 from broker_bridge.message import Position, Record, TopicPartition
 from broker_bridge.replay.claims import with_claims
@@ -106,19 +106,25 @@ class Auditor:
         progress: Callable[[int, int], None] | None = None,
     ) -> AuditReport:
         """Account for every record. ``on_entry`` is called for each, in no particular order; ``progress`` with
-        (records read, records in the range). Raises ``AuditError`` where ``outputs`` is asked of a route without.
+        (records read, records in the range). Raises ``UsageError`` where ``outputs`` is asked of a route without,
+        ``AuditError`` where the log changed while it was read.
         """
         if outputs and self._route.output_topic is None:
-            raise AuditError(
-                "the route has no [route.output], so there are no results to look at", where=self._route.name
-            )
+            raise UsageError("the route has no [route.output], so no results to look at", where=self._route.name)
         start, end, not_in_log = await self._range(wanted)
         committed = _known(await self._reader.group_offsets(self._route.group, [self._route.topic]))
         lanes = [*self._route.retry_topics, self._route.redrive_topic]
         lanes_committed = _known(await self._reader.group_offsets(self._route.group, lanes))
 
         found = _Findings(Books(), OutputTally() if outputs else None)
-        await self._first_pass(start, end, committed, found, on_entry, progress)
+        try:
+            await self._first_pass(start, end, committed, found, on_entry, progress)
+        except OffsetOutOfRangeError as error:
+            raise AuditError(
+                f"retention removed records while they were read: {error.detail}",
+                where=error.where,
+                remedy="run the audit again, or audit from a later offset",
+            ) from error
         evidence = await self._evidence(found.in_doubt, lanes, lanes_committed)
         for case, looked in found.in_doubt:
             ruling = second_look(
@@ -135,7 +141,7 @@ class Auditor:
             tp: b for tp, b in (await self._reader.offsets(topics)).items() if wanted.partition in (None, tp.partition)
         }
         if not bounds:
-            raise AuditError(f"there is no partition {wanted.partition}", where=self._route.topic)
+            raise NotFoundError(f"there is no partition {wanted.partition}", where=self._route.topic)
         since = await self._at(wanted.since_ms)
         until = await self._at(wanted.until_ms)
         start = {tp: max(first, wanted.from_offset or 0, since.get(tp, 0)) for tp, (first, _) in bounds.items()}

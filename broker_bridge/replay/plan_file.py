@@ -19,7 +19,7 @@ from broker_bridge.core.replay_plan import (
     seal,
     verify,
 )
-from broker_bridge.errors import NotFoundError, PlanInvalidError, PlanRefusedError, ReplayError
+from broker_bridge.errors import NotFoundError, PlanInvalidError, PlanRefusedError, ReplayError, UsageError
 
 
 class Plan:
@@ -79,10 +79,10 @@ def open_plan(path: Path) -> Iterator[Plan]:
 def write_plan(path: Path, header: PlanHeader, item_lines: Iterable[bytes]) -> PlanEnd:
     """Write beside ``path``, flush to disk, then put in place: there is never half a plan under the name.
 
-    ``item_lines`` is walked twice if it is a list, once if it is a file opened for reading. Never overwrites.
+    ``item_lines`` is walked once. Raises ``UsageError`` where the file exists: a plan is never overwritten.
     """
     if path.exists():
-        raise ReplayError("the file exists already", where=str(path), remedy="name another with --out")
+        raise UsageError("the file exists already", where=str(path), remedy="name another with --out")
     partial = path.with_name(path.name + ".partial")
     try:
         with partial.open("wb") as file:

@@ -15,7 +15,7 @@ from broker_bridge.core.audit import Outcome, OutputTally, first_look, unpack_or
 from broker_bridge.core.claim import pack_origin
 from broker_bridge.core.dead_letter import read_dead_letter, write_redrive
 from broker_bridge.core.reconcile import BookEntry, TargetLine, reconcile
-from broker_bridge.errors import AuditError, TopicMissingError
+from broker_bridge.errors import NotFoundError, TopicMissingError, UsageError
 from broker_bridge.message import OutgoingRecord, Position, Record, TopicPartition
 from broker_bridge.replay.audit import EVERYTHING, Auditor, AuditRange, AuditReport
 
@@ -227,7 +227,7 @@ async def test_ranges(world: World) -> None:
         report = await audit(world, wanted)
         assert report.books.produced.total() == count, wanted
         assert report.books.balanced(expect_drained=False)
-    with pytest.raises(AuditError, match="no partition 9"):
+    with pytest.raises(NotFoundError, match="no partition 9"):
         await audit(world, AuditRange(partition=9))
 
 
@@ -266,7 +266,7 @@ def test_results_of_records_without_event_id_go_by_their_place() -> None:
 
 async def test_outputs_of_a_route_without_are_refused(world: World) -> None:
     world.route = replace(world.route, output_topic=None)
-    with pytest.raises(AuditError, match=r"route\.output"):
+    with pytest.raises(UsageError, match=r"route\.output"):
         await audit(world, outputs=True)
 
 

@@ -19,7 +19,7 @@ from broker_bridge.core.replay_plan import (
     seal,
     verify,
 )
-from broker_bridge.errors import NotFoundError, PlanInvalidError, PlanRefusedError, ReplayError
+from broker_bridge.errors import NotFoundError, PlanInvalidError, PlanRefusedError, UsageError
 from broker_bridge.replay.plan_file import open_plan, write_plan
 
 HEADER = PlanHeader(
@@ -123,7 +123,7 @@ def test_file_is_whole_or_absent_and_never_overwritten(tmp_path: Path) -> None:
     with open_plan(path) as plan:
         assert (plan.header, plan.end, plan.id) == (HEADER, end, end.plan_id)
         assert list(plan.items()) == ITEMS == list(plan.items())
-    with pytest.raises(ReplayError, match="exists already"):
+    with pytest.raises(UsageError, match="exists already"):
         write_plan(path, HEADER, [])
     assert [found.name for found in tmp_path.iterdir()] == ["a.plan"]
     with pytest.raises(NotFoundError), open_plan(tmp_path / "b.plan"):
