@@ -1,0 +1,69 @@
+# Everything this project does, from an empty clone on. `make demo` and `make test` set up what they need.
+#
+#   make demo     the whole story on real parts: Kafka, Redis, a Go service, a Rust service, failures, replay, audit
+#   make test     lint, types, layers, and every test
+#   make bench    throughput beside a hand-written loop
+#   make check    the quick part of `make test`: no servers
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+ORDERS := examples/orders
+PAYMENTS := examples/payments
+
+.PHONY: demo test check lint unit servers go rust bench setup system clean
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:
+	@sed -n 's/^#   make/  make/p' Makefile
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@echo "setting up $(VENV) …"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "broker_bridge needs Python 3.11 or later; name one with: make PYTHON=python3.12 …" >&2; exit 2; }
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,speed]'
+	@touch $@
+
+# Programs that the local stack needs; installed only as root on Debian, otherwise named with the command that installs them.
+system: setup
+	@$(BIN)/broker-bridge stack prepare --install
+
+demo: setup system
+	@$(BIN)/python examples/demo
+
+test: lint unit servers go rust
+	@echo "all of it passed"
+
+check: lint unit
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/broker-bridge schemas check
+	$(BIN)/broker-bridge schemas golden --check
+
+unit: setup
+	$(BIN)/python -m pytest tests/unit tests/simulation
+
+servers: setup system
+	$(BIN)/python -m pytest tests/contract tests/integration tests/cli tests/interop tests/docs
+
+go:
+	cd $(ORDERS) && test -z "$$(gofmt -l .)" && go vet ./... && go test ./...
+
+rust:
+	cd $(PAYMENTS) && cargo fmt --check && cargo clippy --quiet --all-targets --features kafka -- -D warnings \
+	  && cargo test --quiet --workspace --features kafka
+
+bench: setup system
+	$(BIN)/python benchmarks
+
+clean:
+	rm -rf $(VENV) .bridge $(PAYMENTS)/target $(ORDERS)/orders .mypy_cache .ruff_cache .pytest_cache .hypothesis
