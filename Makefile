@@ -12,7 +12,7 @@ READY  := $(VENV)/.ready
 ORDERS := examples/orders
 PAYMENTS := examples/payments
 
-.PHONY: demo test check lint unit servers go rust bench setup system clean
+.PHONY: demo test check lint unit servers go rust bench setup clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -29,11 +29,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,speed]'
 	@touch $@
 
-# Programs that the local stack needs; installed only as root on Debian, otherwise named with the command that installs them.
-system: setup
-	@$(BIN)/broker-bridge stack prepare --install
-
-demo: setup system
+demo: setup
 	@$(BIN)/python examples/demo
 
 test: lint unit servers go rust
@@ -52,7 +48,7 @@ lint: setup
 unit: setup
 	$(BIN)/python -m pytest tests/unit tests/simulation
 
-servers: setup system
+servers: setup
 	$(BIN)/python -m pytest tests/contract tests/integration tests/cli tests/interop tests/docs
 
 go:
@@ -62,7 +58,7 @@ rust:
 	cd $(PAYMENTS) && cargo fmt --check && cargo clippy --quiet --all-targets --features kafka -- -D warnings \
 	  && cargo test --quiet --workspace --features kafka
 
-bench: setup system
+bench: setup
 	$(BIN)/python benchmarks
 
 clean:
