@@ -22,6 +22,8 @@ from broker_bridge.message import SchemaRef
 
 Encodable = Mapping[str, Any] | BaseModel
 """What can be encoded: a plain mapping, or a pydantic model (its fields as Python values, not as JSON)."""
+Octets = bytes | bytearray | memoryview
+"""What can be decoded."""
 _Reader = Callable[[bytes, int], dict[str, Any]]
 _Writer = Callable[[Any, bytes], bytes]
 
@@ -86,7 +88,7 @@ class Codec:
         write, start = self._writer(self.source.get(subject, version), Form.JSON)
         return self._checked(write(value, start))
 
-    def decode(self, value: bytes, *, reader: Contract | None = None, logical: bool = True) -> Decoded:
+    def decode(self, value: Octets, *, reader: Contract | None = None, logical: bool = True) -> Decoded:
         """A framed value in PYTHON form (WIRE form with ``logical=False``), resolved to ``reader`` where one is given.
 
         Raises MalformedError (the bytes are not what the schema says, or cost more than the limits),
@@ -94,12 +96,12 @@ class Codec:
         """
         return self._decode(value, reader, Form.PYTHON if logical else Form.WIRE)
 
-    def decode_json_ready(self, value: bytes, *, reader: Contract | None = None) -> Decoded:
+    def decode_json_ready(self, value: Octets, *, reader: Contract | None = None) -> Decoded:
         """A framed value in JSON form, ready for ``json.dumps``. Raises as ``decode`` does."""
         return self._decode(value, reader, Form.JSON)
 
     def decode_batch(
-        self, values: Iterable[bytes], *, reader: Contract | None = None, form: Form = Form.PYTHON
+        self, values: Iterable[Octets], *, reader: Contract | None = None, form: Form = Form.PYTHON
     ) -> list[Decoded | ContractError]:
         """``decode`` for many values. A bad one does not spoil the others: its error stands in its place."""
         decoded: list[Decoded | ContractError] = []
@@ -127,13 +129,13 @@ class Codec:
             read = self._own_readers[(contract, wanted)] = compile_reader(contract, None, wanted, self.limits)
         return read(framed, PREFIX_BYTES)
 
-    def _decode(self, value: bytes, reader: Contract | None, form: Form) -> Decoded:
+    def _decode(self, value: Octets, reader: Contract | None, form: Form) -> Decoded:
         if len(value) > self.limits.max_value_bytes:
             raise MalformedError(
                 f"the value is {len(value)} bytes, the limit is {self.limits.max_value_bytes}",
                 remedy="raise max_value_bytes if values of this size are meant",
             )
-        if type(value) is not bytes:
+        if not isinstance(value, bytes):
             value = bytes(value)
         schema_id, start = peek(value)
         found = self._readers.get((schema_id, reader, form)) or self._reader(schema_id, reader, form)
