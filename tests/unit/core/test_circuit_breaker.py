@@ -63,13 +63,14 @@ def test_exactly_the_ratio_is_an_outage_and_less_is_none() -> None:
 
 
 def test_only_the_window_is_looked_at() -> None:
-    breaker = CircuitBreaker(POLICY)
+    breaker = CircuitBreaker(replace(POLICY, failure_ratio=0.1))
     for key in range(3):
         breaker.failed(key, 0)
-    for serial in range(7):
+    for serial in range(8):
         breaker.succeeded(serial, 0)
-    breaker.failed("fourth failure, but the first has left the window", 0)
-    assert breaker.state(0) is BreakerState.CLOSED
+    for serial in range(2):
+        breaker.failed(f"third and fourth failure {serial}, but the first two have left the window", 0)
+        assert breaker.state(0) is BreakerState.CLOSED
 
 
 @pytest.mark.parametrize("result", ["succeeded", "failed", "abandoned"])

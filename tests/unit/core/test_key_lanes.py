@@ -170,6 +170,18 @@ def test_what_stands_behind_a_dropped_head_does_not_inherit_its_wait() -> None:
     assert lanes.take(0) == "kept"
 
 
+def test_heads_fall_due_in_order_after_a_drop() -> None:
+    lanes: KeyLanes[str] = KeyLanes()
+    for item in "abc":
+        lanes.offer(item, item)
+        assert lanes.take(0) == item
+    for lane, due_ms in (("a", 100), ("b", 500), ("c", 200)):
+        lanes.postpone(lane, due_ms=due_ms)
+    assert lanes.drop(lambda item: item == "a") == ["a"]
+    assert lanes.next_due_ms() == 200
+    assert (lanes.take(200), lanes.take(200), lanes.take(500)) == ("c", None, "b")
+
+
 def test_drop_asks_about_each_item_once() -> None:
     lanes: KeyLanes[int] = KeyLanes()
     for item in range(5):
