@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from broker_bridge.cli.exit_codes import ExitCode
-from broker_bridge.cli.operator_scope import moment_ms, open_scope, route_option
+from broker_bridge.cli.operator_scope import moment_ms, open_scope, route_option, suggester
 from broker_bridge.cli.output import config_option, emit, json_option, read_config, run_async
 from broker_bridge.clock import SystemClock
 from broker_bridge.errors import NotFoundError
@@ -68,7 +68,7 @@ def command(
     Exit status: 0 the books balance · 1 they do not · 2 wrong option or log line · 3 no such route, topic or file
                  4 Kafka or Redis unavailable
     """
-    from broker_bridge.cli.audit_view import audit_result, is_balanced, print_audit
+    from broker_bridge.cli.audit_view import audit_result, objections, print_audit
     from broker_bridge.replay.audit import AuditRange
 
     config = read_config(config_path)
@@ -83,10 +83,11 @@ def command(
         until_ms=moment_ms(until, now_ms=now_ms, option="--until"),
     )
     report, target = run_async(_audit(config, route_name, wanted, outputs=outputs, target_log=target_log))
-    balanced = is_balanced(report, target, expect_drained=expect_drained)
-    result = audit_result(report, target, balanced=balanced)
-    emit(result, human=lambda console: print_audit(console, report, target, balanced=balanced))
-    return ExitCode.OK if balanced else ExitCode.NO
+    against = objections(report, target, expect_drained=expect_drained)
+    result = audit_result(report, target, against=against)
+    groups = suggester(config, config_path, report.route)("dlq", "groups")
+    emit(result, human=lambda console: print_audit(console, report, target, against=against, groups=groups))
+    return ExitCode.NO if against else ExitCode.OK
 
 
 async def _audit(

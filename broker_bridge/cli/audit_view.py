@@ -19,21 +19,30 @@ LISTED = 10
 _SIDES = ("missing", "extra", "unexplained", "disordered", "uncertain")
 
 
-def is_balanced(report: AuditReport, target: Reconciliation | None, *, expect_drained: bool) -> bool:
-    """Whether everything that was asked for closes."""
-    has_results = report.outputs is None or not report.outputs.missing()
-    agrees = target is None or target.balanced
-    return report.books.balanced(expect_drained=expect_drained) and has_results and agrees
+def objections(report: AuditReport, target: Reconciliation | None, *, expect_drained: bool) -> list[str]:
+    """Why what was asked for does not close; empty where it does."""
+    books = report.books
+    found = [] if books.adds_up else ["the audit itself does not add up"]
+    if unaccounted := books.total(Outcome.UNACCOUNTED):
+        found.append(f"{unaccounted:,} unaccounted")
+    if expect_drained and not books.drained:
+        found.append("not drained")
+    if report.outputs is not None and (missing := len(report.outputs.missing())):
+        found.append(f"{missing:,} results missing")
+    if target is not None and not target.balanced:
+        found.append("the target's log disagrees")
+    return found
 
 
-def audit_result(report: AuditReport, target: Reconciliation | None, *, balanced: bool) -> dict[str, Any]:
+def audit_result(report: AuditReport, target: Reconciliation | None, *, against: list[str]) -> dict[str, Any]:
     """Everything as JSON types."""
     books = report.books
     result: dict[str, Any] = {
         "route": report.route,
         "group": report.group,
         "topic": report.topic,
-        "balanced": balanced,
+        "balanced": not against,
+        "objections": against,
         "drained": books.drained,
         "produced": books.produced.total(),
         **{outcome.value: books.total(outcome) for outcome in Outcome},
@@ -80,7 +89,9 @@ def _target_json(target: Reconciliation) -> dict[str, Any]:
     return {"balanced": target.balanced, **counts}
 
 
-def print_audit(console: Console, report: AuditReport, target: Reconciliation | None, *, balanced: bool) -> None:
+def print_audit(
+    console: Console, report: AuditReport, target: Reconciliation | None, *, against: list[str], groups: str
+) -> None:
     """The same for people: one table, then only what needs a person, then the verdict."""
     books = report.books
     shown = [o for o in Outcome if books.total(o) or o in (Outcome.COMPLETED, Outcome.DEAD, Outcome.UNACCOUNTED)]
@@ -101,11 +112,11 @@ def print_audit(console: Console, report: AuditReport, target: Reconciliation | 
         _print_outputs(console, report)
     if target is not None:
         _print_target(console, target)
-    verdict = "The books balance" if balanced else "The books do NOT balance"
+    verdict = f"The books do NOT balance ({'; '.join(against)})" if against else "The books balance"
     total = " + ".join(f"{books.total(o):,} {o.value.replace('_', ' ')}" for o in shown if books.total(o)) or "0"
     console.print(f"\n{verdict}: {books.produced.total():,} produced = {total}.", style="bold", soft_wrap=True)
     if books.total(Outcome.DEAD):
-        _say(console, "What the dead letters say: broker-bridge dlq groups")
+        _say(console, f"What the dead letters say: {groups}")
 
 
 def _row(produced: int, counts: list[int]) -> list[str]:
@@ -129,7 +140,7 @@ def _print_outputs(console: Console, report: AuditReport) -> None:
 def _print_target(console: Console, target: Reconciliation) -> None:
     _say(
         console,
-        f"\nTarget: {target.applied:,} keys applied in {target.lines:,} lines; {target.repeats:,} repeated deliveries "
+        f"\nTarget: {target.applied:,} keys applied in {target.lines:,} lines; {target.repeats:,} deliveries repeated "
         f"({target.repeats_explained:,} announced), {target.refused:,} refused, {target.fenced:,} fenced.",
     )
     titles = {

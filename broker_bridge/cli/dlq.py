@@ -9,13 +9,14 @@ import click
 
 from broker_bridge.cli.exit_codes import ExitCode
 from broker_bridge.cli.operator_scope import (
+    Suggest,
     ago,
-    command_line,
     open_scope,
     place_of,
     route_option,
     selection_of,
     selection_options,
+    suggester,
 )
 from broker_bridge.cli.output import config_option, emit, json_option, note, read_config, run_async, table
 
@@ -59,7 +60,8 @@ def groups(*, config_path: Path, route_name: str | None, expect_none: bool, as_j
     route, found = run_async(_groups(config, route_name, selection_of(given)))
     waiting = sum(one.waiting for one in found)
     result = {"route": route, "waiting": waiting, "groups": [_group_json(one) for one in found]}
-    emit(result, human=lambda console: _print_groups(console, found, config=str(config_path), route=route))
+    suggest = suggester(config, config_path, route)
+    emit(result, human=lambda console: _print_groups(console, found, suggest))
     return ExitCode.NO if expect_none and waiting else ExitCode.OK
 
 
@@ -86,7 +88,7 @@ def _group_json(group: LetterGroup) -> dict[str, object]:
     }
 
 
-def _print_groups(console: Console, found: list[LetterGroup], *, config: str, route: str) -> None:
+def _print_groups(console: Console, found: list[LetterGroup], suggest: Suggest) -> None:
     from broker_bridge.clock import SystemClock
 
     if not found:
@@ -113,10 +115,8 @@ def _print_groups(console: Console, found: list[LetterGroup], *, config: str, ro
     if first is None:
         console.print("\nNone of them waits for anybody.")
         return
-    show = command_line("dlq", "show", _short(first.example), config=config, route=route)
-    plan = command_line(
-        "replay", "plan", "--fingerprint", first.fingerprint, "--why", "what was fixed", config=config, route=route
-    )
+    show = suggest("dlq", "show", _short(first.example))
+    plan = suggest("replay", "plan", "--fingerprint", first.fingerprint, "--why", "what was fixed")
     console.print(f"\nLook at one:    {show}\nOnce fixed:     {plan}")
 
 
@@ -148,7 +148,7 @@ def list_letters(*, config_path: Path, route_name: str | None, limit: int, as_js
     if more:
         note(f"There are more than {limit}; narrow the filters or raise --limit.")
     elif found:
-        note(f"Look at one: {command_line('dlq', 'show', _place(found[0]), config=str(config_path), route=route)}")
+        note(f"Look at one: {suggester(config, config_path, route)('dlq', 'show', _place(found[0]))}")
 
 
 async def _list(
@@ -238,7 +238,7 @@ def show(*, config_path: Path, route_name: str | None, place: str, as_json: bool
     config = read_config(config_path)
     partition, offset = place_of(place)
     details = run_async(_show(config, route_name, partition, offset))
-    result = letter_details(*details, config=str(config_path))
+    result = letter_details(*details, suggester(config, config_path, details[0]))
     emit(result, human=lambda console: print_letter(console, result))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from broker_bridge.cli.operator_scope import command_line
+from broker_bridge.cli.operator_scope import Suggest
 from broker_bridge.cli.output import plain
 from broker_bridge.core.claim import ClaimState
 from broker_bridge.core.letters import LetterState
@@ -30,7 +30,7 @@ _MEANING = {
 }
 
 
-def letter_details(route: str, browsed: BrowsedLetter, value: object, why_not: str, *, config: str) -> dict[str, Any]:
+def letter_details(route: str, browsed: BrowsedLetter, value: object, why_not: str, suggest: Suggest) -> dict[str, Any]:
     """Everything about a letter as JSON types. ``value`` is the decoded value, ``why_not`` why there is none."""
     letter, failure, claim = browsed.letter, browsed.letter.failure, browsed.claim
     return {
@@ -61,7 +61,7 @@ def letter_details(route: str, browsed: BrowsedLetter, value: object, why_not: s
         "claim": None
         if claim is None
         else {"state": claim.state.name.lower(), "attempt": claim.attempt, "crashes": claim.crashes},
-        "next": _next(route, browsed, config),
+        "next": _next(browsed, suggest),
     }
 
 
@@ -134,19 +134,16 @@ def _problem(browsed: BrowsedLetter) -> dict[str, object]:
     return problem
 
 
-def _next(route: str, browsed: BrowsedLetter, config: str) -> str:
+def _next(browsed: BrowsedLetter, suggest: Suggest) -> str:
     letter, state = browsed.letter, browsed.state
     if state in (LetterState.WAITING, LetterState.DEAD_AGAIN):
-        plan = command_line(
-            "replay", "plan", "--fingerprint", letter.failure.fingerprint, "--why", "what was fixed",
-            config=config, route=route,
-        )  # fmt: skip
+        plan = suggest("replay", "plan", "--fingerprint", letter.failure.fingerprint, "--why", "what was fixed")
         return f"Fix the cause, then plan a replay of all letters of this kind:\n  {plan}"
     if state is LetterState.SUPERSEDED and browsed.claim is not None and browsed.claim.state is ClaimState.DEAD:
         from broker_bridge.core.claim import unpack_place
 
         partition, offset = unpack_place(browsed.claim.detail)
-        show = command_line("dlq", "show", f"{partition}/{offset}", config=config, route=route)
+        show = suggest("dlq", "show", f"{partition}/{offset}")
         return f"Look at the current one:\n  {show}"
     return {
         LetterState.REPLAYING: "Nothing to do now. Look again in a while.",

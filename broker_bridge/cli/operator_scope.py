@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+import shlex
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from broker_bridge.cli.output import DEFAULT_CONFIG
 from broker_bridge.clock import SystemClock
 from broker_bridge.core.duration import parse_duration_ms
 from broker_bridge.core.letters import LetterState, Selection
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
     from broker_bridge.transport.base import BatchProducer, LogReader
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+Suggest = Callable[..., str]
+"""``suggest("dlq", "show", place)``: the whole command line."""
 
 
 @dataclass(slots=True)
@@ -165,9 +170,11 @@ def ago(time_ms: int, *, now_ms: int) -> str:
     return f"{passed_s}s ago"
 
 
-def command_line(*parts: str, config: str, route: str) -> str:
-    """A command to suggest, with the configuration and route it needs, quoted for a shell."""
-    import shlex
-
-    given: Sequence[str] = ("broker-bridge", *parts, "--config", config, "--route", route)
-    return shlex.join(given)
+def suggester(config: BridgeConfig, config_path: Path, route: str) -> Suggest:
+    """Makes commands to suggest: quoted for a shell, with the configuration and route only where they are needed."""
+    needed: list[str] = []
+    if str(config_path) != DEFAULT_CONFIG:
+        needed += ["--config", str(config_path)]
+    if len(config.routes) > 1:
+        needed += ["--route", route]
+    return lambda *parts: shlex.join(["broker-bridge", *parts, *needed])

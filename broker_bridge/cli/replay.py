@@ -15,11 +15,11 @@ import click
 
 from broker_bridge.cli.exit_codes import ExitCode
 from broker_bridge.cli.operator_scope import (
-    command_line,
     open_scope,
     route_option,
     selection_of,
     selection_options,
+    suggester,
 )
 from broker_bridge.cli.output import config_option, emit, json_option, note, read_config, run_async, wants_json
 from broker_bridge.errors import UsageError
@@ -93,7 +93,7 @@ def plan(
     config = read_config(config_path)
     wishes = PlanWishes(selection_of(given), by or _user(), why, allow_expired, include_undecodable)
     header, end, path = run_async(_plan(config, route_name, wishes, out))
-    run = command_line("replay", "run", str(path), config=str(config_path), route=header.route)
+    run = suggester(config, config_path, header.route)("replay", "run", str(path))
     result = {
         "plan": str(path) if end else None,
         "id": end.plan_id if end else None,
@@ -179,8 +179,8 @@ def run(
     config = read_config(config_path)
     with open_plan(plan_path) as opened:
         opened.hold()
-        again = command_line("replay", "run", str(plan_path), config=str(config_path), route=opened.header.route)
-        check = command_line("replay", "status", str(plan_path), config=str(config_path), route=opened.header.route)
+        suggest = suggester(config, config_path, opened.header.route)
+        again, check = suggest("replay", "run", str(plan_path)), suggest("replay", "status", str(plan_path))
         if execute:
             _confirm(opened, confirm_count, yes=yes)
         report = run_async(_run(config, route_name or opened.header.route, opened, execute=execute, rate=rate))
@@ -293,7 +293,7 @@ def status(
         "counts": {one.value: count for one, count in sorted(found.counts.items())},
         "bad": [{"status": one.value, **item._asdict()} for item, one in found.bad],
     }
-    groups = command_line("dlq", "groups", "--state", "dead_again", config=str(config_path), route=route)
+    groups = suggester(config, config_path, route)("dlq", "groups", "--state", "dead_again")
     emit(result, human=status_text(found, groups))
     return ExitCode.OK if found.is_good else ExitCode.NO
 

@@ -245,7 +245,7 @@ class OutputTally:
 
     def missing(self) -> list[Position]:
         """Completed records without any result."""
-        return [position for output_id, position in self.expected.items() if not self.seen[output_id]]
+        return sorted(position for output_id, position in self.expected.items() if not self.seen[output_id])
 
     @property
     def repeated(self) -> int:

@@ -114,7 +114,7 @@ def reconcile(
     """
     result = Reconciliation()
     entries = _by_key(books)
-    first_applied, replayed = _read_log(log, topic, covers, result)
+    first_applied, replayed = _read_log(log, topic, covers, entries, result)
     result.applied = len(first_applied)
     _compare(entries, first_applied, result)
     if is_ordered:
@@ -139,7 +139,11 @@ def _rank(entry: BookEntry) -> int:
 
 
 def _read_log(
-    log: Iterable[TargetLine], topic: str, covers: Callable[[Position], bool] | None, result: Reconciliation
+    log: Iterable[TargetLine],
+    topic: str,
+    covers: Callable[[Position], bool] | None,
+    entries: dict[str, BookEntry],
+    result: Reconciliation,
 ) -> tuple[dict[str, TargetLine], set[str]]:
     first_applied: dict[str, TargetLine] = {}
     delivered: set[str] = set()
@@ -157,20 +161,21 @@ def _read_log(
         if line.kind not in _DELIVERED:
             continue
         if line.key in delivered:
-            _count_repeat(line, result)
+            _count_repeat(line, entries.get(line.key), result)
         delivered.add(line.key)
         if line.kind == "applied":
             first_applied.setdefault(line.key, line)
     return first_applied, replayed
 
 
-def _count_repeat(line: TargetLine, result: Reconciliation) -> None:
+def _count_repeat(line: TargetLine, entry: BookEntry | None, result: Reconciliation) -> None:
     result.repeats += 1
     if line.is_explained:
         result.repeats_explained += 1
         return
     why = f"delivered again ({line.kind}) as if for the first time: attempt {line.attempt}, no crash, no replay"
-    result.unexplained.append(Discrepancy(line.key, line.origin, line.number, why))
+    position = line.origin or (entry.position if entry else None)
+    result.unexplained.append(Discrepancy(line.key, position, line.number, why))
 
 
 def _compare(entries: dict[str, BookEntry], applied: dict[str, TargetLine], result: Reconciliation) -> None:
