@@ -7,6 +7,7 @@
     @bridge.route("orders.placed", group="billing", contract="shop.OrderPlaced")
     async def bill(order: OrderPlaced) -> None: ...
 
+    await bridge.create_topics(partitions=4)    # once; nothing creates topics by accident
     async with bridge.producer(source="/shop/web") as producer:
         await producer.send("orders.placed", order, key=order.customer_id, contract="shop.OrderPlaced")
     await bridge.run()
@@ -130,6 +131,22 @@ class Bridge:
         if source is not None:
             config = config.model_copy(update={"producer": config.producer.model_copy(update={"source": source})})
         return open_producer(config)
+
+    async def create_topics(self, *, partitions: int, replication: int = 1) -> list[str]:
+        """Create the topics and lanes of every route that do not exist, and return their names.
+
+        ``partitions`` is for topics; lanes get as many as their source has. Raises ``TransportError``, and
+        ``ConfigError`` where a lane does not fit its source.
+        """
+        from broker_bridge.bootstrap import open_transport
+        from broker_bridge.worker.topics import ensure_topics
+
+        admin = open_transport(self.config).admin()
+        await admin.start()
+        try:
+            return await ensure_topics(admin, self.config.routes, partitions=partitions, replication=replication)
+        finally:
+            await admin.stop()
 
     def stop(self) -> None:
         """Ask ``run`` to drain and return."""

@@ -93,19 +93,11 @@ def topics(*, config_path: Path, as_json: bool, partitions: int | None, replicat
 
 async def _topics(config: BridgeConfig, partitions: int | None, replication: int) -> list[str]:
     from broker_bridge.bootstrap import open_transport
-    from broker_bridge.transport.base import TopicSpec
-    from broker_bridge.worker.topics import owned_by_users
+    from broker_bridge.worker.topics import ensure_topics
 
-    created: list[str] = []
-    if partitions is not None:
-        names = sorted({name for route in config.routes for name in owned_by_users(route)})
-        admin = open_transport(config).admin()
-        await admin.start()
-        try:
-            missing = [name for name, count in (await admin.describe(names)).items() if count is None]
-            created += await admin.ensure([TopicSpec(name, partitions, replication) for name in missing])
-        finally:
-            await admin.stop()
-    for made in (await _ensure_lanes(config, None, replication)).values():
-        created += made
-    return created
+    admin = open_transport(config).admin()
+    await admin.start()
+    try:
+        return await ensure_topics(admin, config.routes, partitions=partitions, replication=replication)
+    finally:
+        await admin.stop()

@@ -3,6 +3,8 @@ group's own."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from broker_bridge.config.route import RouteConfig, TopicTarget
 from broker_bridge.errors import ConfigError, TopicMissingError
 from broker_bridge.transport.base import TopicAdmin, TopicSpec
@@ -30,6 +32,21 @@ async def ensure_lanes(admin: TopicAdmin, route: RouteConfig, *, replication: in
                 where=name,
                 remedy=f"drain the lane, then give it {partitions} partitions",
             )
+    return created
+
+
+async def ensure_topics(
+    admin: TopicAdmin, routes: Sequence[RouteConfig], *, partitions: int | None, replication: int
+) -> list[str]:
+    """Create what ``routes`` need and do not have, and return the names: with ``partitions`` the topics that users own,
+    then the lanes. Raises as ``ensure_lanes`` does."""
+    created: list[str] = []
+    if partitions is not None:
+        names = sorted({name for route in routes for name in owned_by_users(route)})
+        missing = [name for name, count in (await admin.describe(names)).items() if count is None]
+        created += await admin.ensure([TopicSpec(name, partitions, replication) for name in missing])
+    for route in routes:
+        created += await ensure_lanes(admin, route, replication=replication)
     return created
 
 
