@@ -112,11 +112,16 @@ def _add(draw: Draw, schema: Schema) -> None:
     kind, default = draw(
         st.sampled_from([("string", "x"), ("bytes", "\xff"), ({"type": "array", "items": "int"}, [1])])
     )
-    schema["fields"].append({"name": f"n{len(schema['fields'])}", "type": kind, "default": default})
+    schema["fields"].append({"name": _free_name(schema), "type": kind, "default": default})
 
 
 def _add_required(_draw: Draw, schema: Schema) -> None:
-    schema["fields"].append({"name": f"n{len(schema['fields'])}", "type": "int"})
+    schema["fields"].append({"name": _free_name(schema), "type": "int"})
+
+
+def _free_name(schema: Schema) -> str:
+    taken = {field["name"] for field in schema["fields"]} | {a for f in schema["fields"] for a in f.get("aliases", [])}
+    return next(name for name in (f"n{number}" for number in itertools.count()) if name not in taken)
 
 
 def _drop(draw: Draw, schema: Schema) -> None:
