@@ -9,6 +9,7 @@ from typing import Any
 from aiokafka import errors as kafka
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.protocol.metadata import MetadataRequest
 
 from broker_bridge.errors import TransportError
 from broker_bridge.transport.base import TopicSpec
@@ -62,7 +63,7 @@ class KafkaAdmin:
                 created.append(name)
             elif kind is not kafka.TopicAlreadyExistsError:  # somebody else was quicker: checked below
                 raise mapped(kind(message[0] if message and message[0] else name), where=name)
-        await self._wait_until_seen(topics)
+        await self._wait_until_seen({spec.name for spec in topics})
         return created
 
     async def describe(self, topics: Sequence[str]) -> dict[str, int | None]:
@@ -104,13 +105,27 @@ class KafkaAdmin:
                 )
         return [spec for spec in topics if found[spec.name] is None]
 
-    async def _wait_until_seen(self, topics: Sequence[TopicSpec]) -> None:
+    async def _wait_until_seen(self, topics: set[str]) -> None:
+        """Until every broker that answers knows them: the next client may ask any."""
         try:
             async with asyncio.timeout(_APPEAR_S):
-                while await self._checked_missing(topics):  # noqa: ASYNC110 - the event is on the brokers
-                    await asyncio.sleep(0.05)
+                for node_id in await self._brokers():
+                    while not await self._knows(node_id, topics):  # noqa: ASYNC110 - the event is on the broker
+                        await asyncio.sleep(0.05)
         except TimeoutError as error:
             raise TransportError(f"created topics did not appear within {_APPEAR_S:.0f} s") from error
+
+    async def _brokers(self) -> list[int]:
+        with translated(self._settings.bootstrap):
+            cluster = await self._started().describe_cluster()
+        return [broker["node_id"] for broker in cluster["brokers"]]
+
+    async def _knows(self, node_id: int, topics: set[str]) -> bool:
+        try:
+            answer = await self._started()._send_request(MetadataRequest(None), node_id)
+        except kafka.KafkaError:
+            return True  # it does not answer, so nobody will ask it either
+        return topics <= {topic["topic"] for topic in answer.to_object()["topics"] if topic["error_code"] == 0}
 
     async def _known(self) -> dict[str, dict[str, Any]]:
         with translated(self._settings.bootstrap):

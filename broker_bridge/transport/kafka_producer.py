@@ -56,6 +56,7 @@ class KafkaProducer:
         self._settings = settings
         self._delivery_timeout_ms = delivery_timeout_ms
         self._session: ProducerSession | None = None
+        self._parted: set[ProducerSession] = set()
         self._making = asyncio.Lock()
         self._running = False
         self._keyless = 0
@@ -71,6 +72,9 @@ class KafkaProducer:
         session, self._session = self._session, None
         if session is not None:
             await session.close(timeout_ms=self._delivery_timeout_ms)
+        for parted in self._parted:
+            await parted.gone()
+        self._parted.clear()
 
     async def send_batch(self, records: Sequence[OutgoingRecord]) -> list[Position | TransportError]:
         """See ``BatchProducer.send_batch``."""
@@ -170,7 +174,7 @@ class KafkaProducer:
                     sent[await session.submit(batches[0].builder, tp)] = tp
                 await asyncio.wait(sent)
         except (TimeoutError, *HANDLED):
-            await self._abandon(session)
+            self._abandon(session)
         for future, tp in sent.items():
             if future.cancelled() or not future.done():
                 _fill(answers, waiting[tp], _unknown("no acknowledgement before the delivery deadline"))
@@ -222,15 +226,18 @@ class KafkaProducer:
 
     def _retire(self, session: ProducerSession) -> None:
         """New calls get a new producer; calls under way finish on this one."""
-        if self._session is session:
-            self._session = None
+        self._part_from(session)
         session.retire()
 
-    async def _abandon(self, session: ProducerSession) -> None:
+    def _abandon(self, session: ProducerSession) -> None:
         """Nothing more may leave this producer."""
+        self._part_from(session)
+        session.abandon()
+
+    def _part_from(self, session: ProducerSession) -> None:
         if self._session is session:
             self._session = None
-        await session.abandon()
+        self._parted = {earlier for earlier in self._parted if not earlier.is_gone} | {session}
 
 
 def _append(batch: _Batch, record: OutgoingRecord, headers: list[Header]) -> bool:

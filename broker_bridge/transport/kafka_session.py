@@ -18,7 +18,6 @@ _APPEAR_TRIES = 3
 _APPEAR_WAIT_S = 0.1
 """A topic just created may not be known to every broker yet."""
 _KILL_S = 2.0
-_CLOSING: set[asyncio.Task[None]] = set()
 
 
 class ProducerSession:
@@ -30,6 +29,7 @@ class ProducerSession:
         self.dead = False
         self._close_timeout_ms = close_timeout_ms
         self._uses = 0
+        self._closing: asyncio.Task[None] | None = None
         self._futures: set[asyncio.Future[Any]] = set()
 
     @classmethod
@@ -51,7 +51,8 @@ class ProducerSession:
         try:
             await client.start()
         except BaseException:
-            await session.abandon()
+            session.abandon()
+            await session.gone()
             raise
         return session
 
@@ -72,8 +73,14 @@ class ProducerSession:
         return {topic: count for topic, count in found.items() if count}
 
     async def submit(self, builder: BatchBuilder, tp: TopicPartition) -> asyncio.Future[Any]:
-        """Hand over a batch; the future has aiokafka's metadata of it, or is cancelled by ``abandon``."""
-        future: asyncio.Future[Any] = await self.client.send_batch(builder, tp.topic, partition=tp.partition)
+        """Hand over a batch; the future has aiokafka's metadata of it, or is cancelled by ``abandon``.
+
+        Waits while another call's batch for the partition is queued, for as long as the caller's deadline allows.
+        """
+        future: asyncio.Future[Any] | None = None
+        while future is None:
+            with suppress(kafka.KafkaTimeoutError):  # aiokafka's own limit on that wait
+                future = await self.client.send_batch(builder, tp.topic, partition=tp.partition)
         self._futures.add(future)
         future.add_done_callback(self._answered)
         return future
@@ -93,21 +100,24 @@ class ProducerSession:
         self.retired = True
         self._close_if_unused()
 
-    async def abandon(self) -> None:
+    @property
+    def is_gone(self) -> bool:
+        """Its connections are closed."""
+        return self._closing is not None and self._closing.done()
+
+    async def gone(self) -> None:
+        """Return when a session that was retired or abandoned has closed its connections."""
+        if self._closing is not None:
+            await asyncio.wait({self._closing})
+
+    def abandon(self) -> None:
         """Stop at once: the sender is cancelled, so no retry leaves any more, and the connections are cut.
 
         Whoever waits for an acknowledgement sees its future cancelled. aiokafka's own ``stop`` would first flush.
         """
         if self.dead:
             return
-        self.retired = self.dead = True
-        for future in self._futures:
-            future.cancel()
-        sender = self.client._sender.sender_task
-        if sender is not None:
-            sender.cancel()
-        self.client._closed = True
-        _in_background(self._kill(sender))
+        self._closing = asyncio.ensure_future(self._kill(self._stop_sending()))
 
     async def close(self, *, timeout_ms: int) -> None:
         """Flush, at most this long, and disconnect."""
@@ -120,7 +130,18 @@ class ProducerSession:
                     await self.client.stop()
                 self.dead = True
         except TimeoutError:
-            await self.abandon()
+            await self._kill(self._stop_sending())
+
+    def _stop_sending(self) -> asyncio.Task[None] | None:
+        """From here on nothing is retried. Returns the sender, which is about to end."""
+        self.retired = self.dead = True
+        for future in self._futures:
+            future.cancel()
+        sender: asyncio.Task[None] | None = self.client._sender.sender_task
+        if sender is not None:
+            sender.cancel()
+        self.client._closed = True
+        return sender
 
     async def _kill(self, sender: asyncio.Task[None] | None) -> None:
         """A cancelled sender still waits for its requests in flight: cutting the connections ends those, and a second
@@ -140,11 +161,5 @@ class ProducerSession:
             future.exception()  # looked at, also where the caller was cancelled and nobody else will
 
     def _close_if_unused(self) -> None:
-        if self.retired and not self.dead and self._uses == 0:
-            _in_background(self.close(timeout_ms=self._close_timeout_ms))
-
-
-def _in_background(work: Any) -> None:
-    task = asyncio.ensure_future(work)
-    _CLOSING.add(task)
-    task.add_done_callback(_CLOSING.discard)
+        if self.retired and self._uses == 0 and self._closing is None:
+            self._closing = asyncio.ensure_future(self.close(timeout_ms=self._close_timeout_ms))
