@@ -27,6 +27,11 @@ class Worker:
         self._stopping = False
         self.health: HealthServer | None = None
 
+    @property
+    def routes(self) -> Sequence[RouteWorker]:
+        """What it runs."""
+        return self._routes
+
     def stop(self) -> None:
         """Ask every route for a drain. May be called from a signal handler of the event loop, and more than once."""
         self._stopping = True

@@ -1,0 +1,1 @@
+"""Throughput beside loops written by hand: ``make bench``."""
