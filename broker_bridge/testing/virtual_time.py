@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 START_MS = 1_790_000_000_000
-"""Where virtual wall time begins (2026-09-21T13:33:20Z)."""
+"""Where virtual wall time begins (2026-09-21T14:13:20Z)."""
 _DEADLOCK_S = 5.0
 
 

@@ -38,7 +38,7 @@ func TestGoldenCheckNoticesEveryKindOfDifference(t *testing.T) {
 		"version":         func(g *GoldenVector) { g.Version = 2 },
 		"read as v2":      func(g *GoldenVector) { g.ReadAs.Value = g.Value },
 		"headers":         func(g *GoldenVector) { g.Headers[0], g.Headers[1] = g.Headers[1], g.Headers[0] },
-		"ce_time":         func(g *GoldenVector) { g.Headers[4][1] = "2026-09-21T13:33:20Z" },
+		"ce_time":         func(g *GoldenVector) { g.Headers[4][1] = "2026-09-21T14:13:20Z" },
 		"x-other":         func(g *GoldenVector) { g.Headers[0][0] = "x-other" },
 		"partition of 4":  func(g *GoldenVector) { g.PartitionOf4++ },
 		"partition of 12": func(g *GoldenVector) { g.Key = "customer-18" },

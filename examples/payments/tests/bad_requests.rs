@@ -60,7 +60,7 @@ fn a_missing_or_wrong_body_field_is_named() {
         ("amount_cents", json!("12.99")),
         ("amount_cents", json!(9_223_372_036_854_775_808_u64)),
         ("currency", json!("DOGE")),
-        ("placed_at", json!("2026-09-21T13:33:20Z")),
+        ("placed_at", json!("2026-09-21T14:13:20Z")),
         ("note", json!([])),
         ("lines", json!({})),
     ] {

@@ -226,7 +226,7 @@ impl Delivery {
             ("ce-id", order_id),
             ("ce-source", "/shop/orders"),
             ("ce-type", "shop.OrderPlaced"),
-            ("ce-time", "2026-09-21T13:33:20.000Z"),
+            ("ce-time", "2026-09-21T14:13:20.000Z"),
             ("ce-subject", "customer-17"),
             ("idempotency-key", &format!("/shop/orders#{order_id}")),
             ("bridge-attempt", "1"),
