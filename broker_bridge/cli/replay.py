@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import os
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +24,7 @@ from broker_bridge.cli.operator_scope import (
     suggester,
 )
 from broker_bridge.cli.output import config_option, emit, json_option, note, read_config, run_async, wants_json
+from broker_bridge.clock import SystemClock
 from broker_bridge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -162,7 +165,8 @@ def run(
     """Send what PLAN says, or go on with it; without --execute only tell what would be sent.
 
     Checks first that the plan was not changed and that every letter is still there and the same. The same command may
-    be given again after Ctrl-C, a crash or an error: what was sent is not sent again.
+    be given again after Ctrl-C, a crash or an error: what was sent is not sent again. Who ran it, when and how it ended
+    is added to PLAN.runs.
 
     \b
     Example:
@@ -178,10 +182,10 @@ def run(
 
     config = read_config(config_path)
     with open_plan(plan_path) as opened:
-        opened.hold()
         suggest = suggester(config, config_path, opened.header.route)
         again, check = suggest("replay", "run", str(plan_path)), suggest("replay", "status", str(plan_path))
         if execute:
+            opened.hold()
             _confirm(opened, confirm_count, yes=yes)
         report = run_async(_run(config, route_name or opened.header.route, opened, execute=execute, rate=rate))
         text = run_text(opened, report, execute=execute, again=again, check=check)
@@ -220,7 +224,29 @@ async def _run(config: BridgeConfig, route_name: str, plan: Plan, *, execute: bo
         runner = ReplayRunner(
             reader=scope.reader, producer=scope.producer, store=scope.store, route=scope.route, clock=scope.clock
         )
-        return await _send(runner, plan, rate=rate) if execute else await runner.preview(plan)
+        return await _journaled(runner, plan, rate=rate) if execute else await runner.preview(plan)
+
+
+async def _journaled(runner: ReplayRunner, plan: Plan, *, rate: float) -> RunReport:
+    """Send, with a line in the plan's journal before and after."""
+    from broker_bridge.core.timestamps import rfc3339
+    from broker_bridge.errors import BridgeError
+    from broker_bridge.replay.run_journal import RunJournal
+
+    journal, clock = RunJournal(plan.path), SystemClock()
+
+    def tell(event: str, **facts: object) -> None:
+        who = {"by": _user(), "host": socket.gethostname(), "pid": os.getpid()}
+        journal.add(event=event, at=rfc3339(clock.now_ms()), plan=plan.id, **who, **facts)
+
+    tell("started", items=plan.end.items, rate_per_s=rate)
+    try:
+        report = await _send(runner, plan, rate=rate)
+    except BridgeError as error:
+        tell("ended", outcome="failed", code=error.code)
+        raise
+    tell("ended", outcome="stopped" if report.was_stopped else "done", sent=report.sent)
+    return report
 
 
 async def _send(runner: ReplayRunner, plan: Plan, *, rate: float) -> RunReport:
@@ -275,6 +301,7 @@ def status(
     from broker_bridge.cli.replay_view import status_text
     from broker_bridge.core.duration import parse_duration_ms
     from broker_bridge.replay.plan_file import open_plan
+    from broker_bridge.replay.run_journal import RunJournal
 
     config = read_config(config_path)
     try:
@@ -283,7 +310,7 @@ def status(
         raise UsageError(f"--timeout {timeout!r} {error}") from error
     with open_plan(plan_path) as opened:
         found = run_async(_status(config, route_name or opened.header.route, opened, timeout_ms))
-        route = opened.header.route
+        route, runs = opened.header.route, RunJournal(opened.path).entries()
     result = {
         "plan": str(plan_path),
         "id": found.plan_id,
@@ -292,9 +319,10 @@ def status(
         "good": found.is_good,
         "counts": {one.value: count for one, count in sorted(found.counts.items())},
         "bad": [{"status": one.value, **item._asdict()} for item, one in found.bad],
+        "runs": runs,
     }
     groups = suggester(config, config_path, route)("dlq", "groups", "--state", "dead_again")
-    emit(result, human=status_text(found, groups))
+    emit(result, human=status_text(found, runs, groups))
     return ExitCode.OK if found.is_good else ExitCode.NO
 
 

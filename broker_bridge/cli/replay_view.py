@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from broker_bridge.core.letters import describe_selection
 from broker_bridge.core.replay_state import Heading, ItemStatus
@@ -69,7 +69,7 @@ def run_text(plan: Plan, report: RunReport, *, execute: bool, again: str, check:
     return "\n".join(lines)
 
 
-def status_text(found: ReplayStatus, groups: str) -> str:
+def status_text(found: ReplayStatus, runs: list[dict[str, Any]], groups: str) -> str:
     """Where the items of a plan stand."""
     names = {
         ItemStatus.COMPLETED: "completed",
@@ -81,6 +81,9 @@ def status_text(found: ReplayStatus, groups: str) -> str:
         ItemStatus.NOT_SENT: "not sent",
     }
     lines = [f"Plan {found.plan_id}, {found.items:,} items"]
+    for run in runs[-6:]:
+        how = f"{run['outcome']}, {run.get('sent', '?')} sent" if "outcome" in run else "started"
+        lines.append(f"  {run.get('at')}  {run.get('by')}@{run.get('host')}: {how}")
     lines += [f"{found.counts[one]:>8,}   {name}" for one, name in names.items() if found.counts[one]]
     lines += [f"             {item.origin}: {one.value}" for item, one in found.bad[:10]]
     if found.is_good:

@@ -18,6 +18,7 @@ from bridge_on_servers import SCHEMAS, open_world, write_config
 from replay_world import World
 
 from broker_bridge import headers as h
+from broker_bridge.replay.run_journal import RunJournal
 
 GOLDEN = json.loads((SCHEMAS / "golden" / "order-placed-v1.json").read_text())
 ORDER = bytes.fromhex(GOLDEN["hex"])
@@ -109,6 +110,8 @@ async def test_the_whole_round(world: World, bridge, tmp_path: Path) -> None:
     assert await world.work_redrive() == (3, 0, 0)
     status = json.loads(bridge("replay", "status", "a.plan", "--wait", "--json").stdout)
     assert (status["good"], status["counts"]) == (True, {"completed": 3})
+    runs = [(run["event"], run.get("outcome"), run.get("sent")) for run in status["runs"]]
+    assert runs == [("started", None, None), ("ended", "done", 3), ("started", None, None), ("ended", "done", 0)]
 
     assert "Nothing to replay" in bridge("replay", "plan", "--why", "again", code=1).stdout
     assert not any(name.startswith("replay-") for name in os.listdir(tmp_path))
@@ -195,6 +198,8 @@ async def test_a_run_that_was_ended_goes_on_where_it_was(
     copies = await world.read_all(world.route.redrive_topic)
     letters = Counter(h.text_of(copy.headers, h.DEAD_LETTER) for copy in copies)
     assert len(letters) == 60
+    ended = [run.get("outcome") for run in RunJournal(tmp_path / "a.plan").entries() if run["event"] == "ended"]
+    assert ended == (["done"] if how is signal.SIGKILL else ["stopped", "done"])
     assert set(letters.values()) == {1}
 
 
