@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock
 from typing import Any
@@ -49,7 +50,5 @@ def payment(order: dict[str, Any], *, sequence: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    try:
+    with suppress(KeyboardInterrupt):
         ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Payments).serve_forever()
-    except KeyboardInterrupt:
-        pass

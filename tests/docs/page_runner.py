@@ -159,7 +159,7 @@ class PageRunner:
                 stdout=output,
                 stderr=output,
                 stdin=subprocess.DEVNULL,
-                preexec_fn=_die_with_parent,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 - this process has no threads that hold locks
             )
 
     def _once(self, line: str, command: list[str]) -> int:

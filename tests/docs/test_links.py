@@ -51,8 +51,10 @@ def broken_links(page: Path, text: str) -> list[str]:
             continue
         path, _, anchor = link.partition("#")
         target = (page.parent / path).resolve() if path else page
-        if path and not target.exists():
+        if not target.exists() and path:
             broken.append(link)
-        elif anchor and anchor not in anchors_of(text if target == page else target.read_text()):
+            continue
+        there = text if target == page else target.read_text()
+        if anchor and anchor not in anchors_of(there):
             broken.append(link)
     return broken
