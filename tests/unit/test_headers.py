@@ -97,6 +97,10 @@ def test_positions_read_back(position: Position) -> None:
     assert h.parse_position(str(position)) == position
 
 
+def test_a_slash_in_front_belongs_to_the_topic() -> None:
+    assert h.parse_position("a/b/1/2") == Position("a/b", 1, 2)
+
+
 @given(st.text())
 def test_any_text_reads_as_a_position_or_none(text: str) -> None:
     found = h.parse_position(text)

@@ -56,6 +56,17 @@ async def test_a_cancelled_waiter_takes_no_wake() -> None:
     assert not tasks[1].cancelled()
 
 
+async def test_a_wake_right_after_a_cancellation_goes_to_the_next() -> None:
+    signal = WorkSignal()
+    tasks = waiting(signal, 2)
+    await settled()
+    tasks[0].cancel()
+    signal.wake()
+    assert await ended(tasks) == [True, True]
+    assert tasks[0].cancelled()
+    assert not tasks[1].cancelled()
+
+
 async def test_who_is_cancelled_after_the_wake_hands_it_on() -> None:
     signal = WorkSignal()
     tasks = waiting(signal, 2)
