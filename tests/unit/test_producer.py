@@ -62,7 +62,7 @@ async def test_a_golden_event_is_written_byte_for_byte(transport: MemoryTranspor
             version=1,
             key=ORDER["key"],
             event_id=given["ce_id"],
-            time_ms=1_789_997_600_000,
+            time_ms=1_790_000_000_000,
             traceparent=given["traceparent"],
         )
     assert position == Position("orders.placed", ORDER["partition_of_4"], 0)
