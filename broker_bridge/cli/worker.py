@@ -83,6 +83,10 @@ def topics(*, config_path: Path, as_json: bool, partitions: int | None, replicat
     \b
     Example:
       broker-bridge worker topics --config bridge.toml --create 4
+
+    \b
+    Exit status: 0 all there · 2 bad configuration, or a lane has other partitions than its source ·
+    3 a topic does not exist · 4 Kafka unavailable.
     """
     config = read_config(config_path)
     created = run_async(_topics(config, partitions, replication))

@@ -50,7 +50,9 @@ BROKEN = {
     "a setting that is not there": "```toml\n[kafka]\nbootstrapp = '127.0.0.1:9092'\n```\n",
     "no JSON": "```json\n{,}\n```\n",
     "a line that is never printed": "```python\nprint('one')\n```\n```text\ntwo\n```\n",
-    "a test that fails": "```python test_it.py\ndef test_it():\n    assert 0\n```\n```sh\npython -m pytest test_it.py\n```\n",
+    "a test that fails": (
+        "```python test_it.py\ndef test_it():\n    assert 0\n```\n```sh\npython -m pytest test_it.py\n```\n"
+    ),
 }
 
 
