@@ -15,8 +15,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import random
-from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
@@ -24,12 +24,12 @@ from broker_bridge.bootstrap import make_worker, open_codec, open_producer
 from broker_bridge.bridge import Bridge
 from broker_bridge.clock import Clock
 from broker_bridge.config import RouteConfig
-from broker_bridge.core.claim import ClaimAnswer, ClaimRequest, ClaimView, Held, Settlement, SettleStatus
 from broker_bridge.core.dead_letter import DeadLetter, read_dead_letter
-from broker_bridge.errors import NotFoundError, StoreError
-from broker_bridge.idempotency.base import IdempotencyStore
+from broker_bridge.errors import NotFoundError
 from broker_bridge.idempotency.memory import MemoryStore
 from broker_bridge.message import Record
+from broker_bridge.testing.history import History
+from broker_bridge.testing.lifeline import WORKER, Lifeline, StoreLine, TransportLine
 from broker_bridge.testing.virtual_time import LoopClock
 from broker_bridge.transport.memory import MemoryLog, MemoryTransport
 from broker_bridge.worker.supervisor import Worker
@@ -38,35 +38,37 @@ from broker_bridge.worker.topics import ensure_lanes, owned_by_users
 _LOOK_MS = 20
 
 
-class _Lifeline:
-    """A worker's connection to the store. Once cut nothing of that worker reaches the store, as after a crash."""
+class RunningWorker:
+    """One worker of a world, as one process."""
 
-    def __init__(self, store: IdempotencyStore) -> None:
-        self._store = store
-        self.cut = False
-
-    def _reach(self) -> IdempotencyStore:
-        if self.cut:
-            raise StoreError("the worker has crashed")
-        return self._store
-
-    async def start(self) -> None:
-        await self._reach().start()
-
-    async def claim(self, group: str, requests: Sequence[ClaimRequest], *, lease_ms: int) -> list[ClaimAnswer]:
-        return await self._reach().claim(group, requests, lease_ms=lease_ms)
-
-    async def renew(self, group: str, held: Sequence[Held], *, lease_ms: int) -> list[bool]:
-        return await self._reach().renew(group, held, lease_ms=lease_ms)
-
-    async def settle(self, group: str, settlements: Sequence[Settlement], *, ttl_ms: int) -> list[SettleStatus]:
-        return await self._reach().settle(group, settlements, ttl_ms=ttl_ms)
-
-    async def inspect(self, group: str, keys: Sequence[bytes]) -> list[ClaimView | None]:
-        return await self._reach().inspect(group, keys)
+    def __init__(self, world: InMemoryBridge, line: Lifeline, worker: Worker) -> None:
+        self._world = world
+        self.line = line
+        self.worker = worker
+        context = contextvars.copy_context()
+        context.run(WORKER.set, line.name)
+        self.task = asyncio.create_task(worker.run(), name=line.name, context=context)
 
     async def stop(self) -> None:
-        """The store outlives its workers."""
+        """Drain, as SIGTERM would. Raises what the worker failed with."""
+        self.worker.stop()
+        try:
+            await self.task
+        finally:
+            self._world.workers.pop(self.line.name, None)
+
+    async def crash(self) -> None:
+        """End on the spot, as SIGKILL would: nothing is given back, committed or said goodbye to."""
+        self.line.cut = True
+        self.line.polling.set()
+        self.task.cancel()
+        self._world.workers.pop(self.line.name, None)
+        await asyncio.gather(self.task, return_exceptions=True)
+
+    async def evict(self) -> None:
+        """Give its partitions to the others while it goes on in the belief that they are its own (a zombie). It finds
+        out at its next poll. Returns when the others are served."""
+        await self.line.evict()
 
 
 class InMemoryBridge:
@@ -74,7 +76,8 @@ class InMemoryBridge:
 
     ``log`` and ``store`` may be given to outlive one bridge (a crash, a restart) and take faults to order. Topics
     that the routes name
-    are created with ``partitions`` partitions. ``seed`` decides nonces and jitter.
+    are created with ``partitions`` partitions. ``seed`` decides nonces and jitter; ``history`` is told
+    what workers do.
     """
 
     def __init__(
@@ -86,6 +89,7 @@ class InMemoryBridge:
         store: MemoryStore | None = None,
         clock: Clock | None = None,
         seed: int = 1,
+        history: History | None = None,
     ) -> None:
         self._bridge = bridge
         self._partitions = partitions
@@ -95,10 +99,14 @@ class InMemoryBridge:
         self.transport = MemoryTransport(self.clock, log=self.log)
         self.codec = open_codec(bridge.config)
         self.producer = open_producer(bridge.config, transport=self.transport, codec=self.codec, clock=self.clock)
+        self.history = history
+        self.workers: dict[str, RunningWorker] = {}
         self._rng = random.Random(seed)  # noqa: S311 - repeatable on purpose
-        self.worker: Worker | None = None
-        self._running: asyncio.Task[None] | None = None
-        self._lifeline: _Lifeline | None = None
+
+    @property
+    def worker(self) -> Worker | None:
+        """The worker that was started last, None where none runs."""
+        return next(reversed(self.workers.values())).worker if self.workers else None
 
     async def __aenter__(self) -> InMemoryBridge:
         admin = self.transport.admin()
@@ -115,49 +123,43 @@ class InMemoryBridge:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.producer.stop()
-        await self.stop_worker()
+        for running in list(self.workers.values()):
+            await running.stop()
 
-    def start_worker(self) -> Worker:
-        """Start a worker process, so to speak."""
-        self._lifeline = _Lifeline(self.store)
-        self.worker = make_worker(
+    def start_worker(self, name: str = "worker-1") -> RunningWorker:
+        """Start a worker process, so to speak. Several of different names share the work."""
+        line = Lifeline(name, self.transport, self.history)
+        worker = make_worker(
             self._bridge.config.model_copy(
                 update={"health": self._bridge.config.health.model_copy(update={"listen": None})}
             ),
             handlers=self._bridge.handlers,
-            transport=self.transport,
-            store=self._lifeline,
+            transport=TransportLine(line),
+            store=StoreLine(line, self.store),
             clock=self.clock,
             rng=self._rng,
         )
-        self._running = asyncio.create_task(self.worker.run())
-        return self.worker
+        running = self.workers[name] = RunningWorker(self, line, worker)
+        return running
 
-    async def stop_worker(self) -> None:
+    async def stop_worker(self, name: str = "worker-1") -> None:
         """Drain the worker, as SIGTERM would. Raises what it failed with."""
-        if self.worker is not None and self._running is not None:
-            self.worker.stop()
-            await self._running
-            self.worker, self._running = None, None
+        if name in self.workers:
+            await self.workers[name].stop()
 
-    async def crash_worker(self) -> None:
-        """End the worker on the spot, as SIGKILL would: nothing is given back, committed or said goodbye to."""
-        if self._running is not None and self._lifeline is not None:
-            self._lifeline.cut = True
-            for route in self._bridge.config.routes:
-                for member in self.transport.members(route.group):
-                    await self.transport.evict(route.group, member)
-            self._running.cancel()
-            await asyncio.gather(self._running, return_exceptions=True)
-            self.worker, self._running = None, None
+    async def crash_worker(self, name: str = "worker-1") -> None:
+        """End the worker on the spot, as SIGKILL would."""
+        if name in self.workers:
+            await self.workers[name].crash()
 
     async def settled(self, *, within_ms: int = 600_000) -> None:
         """Wait until every record of every route is settled and committed. Raises ``TimeoutError`` or the worker's
         failure."""
         async with asyncio.timeout(within_ms / 1000):
             while not all(self._is_settled(route) for route in self._bridge.config.routes):
-                if self._running is not None and self._running.done():
-                    self._running.result()
+                for running in self.workers.values():
+                    if running.task.done():
+                        running.task.result()
                 await asyncio.sleep(_LOOK_MS / 1000)
 
     def _is_settled(self, route: RouteConfig) -> bool:
