@@ -23,9 +23,9 @@ _BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_
 class Context:
     """What a handler may want to know of the attempt it is.
 
-    ``attempt`` counts from 1. ``crashes`` says how many workers stopped while holding this message: an effect may
-    have happened
-    already (window W1). ``token`` grows with every new holder of the message's key: give it to a store that can
+    ``attempt`` counts every try from 1, also those that cost no attempt because the target was away: above 1 the
+    effect may have happened already. So it may where ``crashes``, the number of workers that stopped while they held
+    this message, is above 0 (window W1). ``token`` grows with every new holder of the message's key: give it to a store that can
     refuse older ones.
     ``deadline_ms`` is when the attempt is broken off, in ms since the epoch.
     """

@@ -52,7 +52,8 @@ class Attempt:
 
     async def _deliver(self, delivery: Delivery, message: Message[Any]) -> object:
         context = Context(
-            attempt=delivery.attempt + 1,
+            # Every try counts here, also one that cost no attempt: it may have had its effect, so this is a repeat.
+            attempt=delivery.attempt + delivery.unspent + 1,
             crashes=delivery.crashes,
             token=delivery.token,
             group=self._p.route.group,

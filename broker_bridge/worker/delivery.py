@@ -18,9 +18,9 @@ class Delivery:
 
     ``lane`` is ``SOURCE``, ``REDRIVE`` or a retry lane's index. ``order_key`` is what order is kept within.
     ``attempt`` counts attempts
-    spent in this life, ``holds`` the waits since the last one. ``token`` is 0 until the claim is granted. ``queued``
-    is true while
-    the delivery is in the key lanes.
+    spent in this life, ``holds`` the waits since the last one, ``unspent`` the tries that ended without spending one
+    (in an outage, say). ``token`` is 0 until the claim is granted. ``queued`` is true while the delivery is in the key
+    lanes.
     """
 
     record: Record
@@ -33,6 +33,7 @@ class Delivery:
     size: int
     attempt: int = 0
     holds: int = 0
+    unspent: int = 0
     crashes: int = 0
     token: int = 0
     due_ms: int = 0

@@ -96,6 +96,7 @@ class OutcomePlanner:
             delivery.first_failure_ms = now_ms
         outcome = Outcome(delivery, disposition.verdict, disposition.attempt, disposition.delay_ms, disposition.lane)
         delivery.holds = delivery.holds + 1 if disposition.verdict is Verdict.HOLD else 0
+        delivery.unspent += disposition.verdict is Verdict.HOLD
         delivery.attempt = disposition.attempt
         if disposition.verdict is Verdict.RETRY_LANE and disposition.lane is not None:
             outcome.record = self._retry_copy(
