@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -138,7 +139,11 @@ def _run(settings: Settings, folder: RunFolder) -> int:
 def _hurry_from_now_on() -> None:
     """A second signal does not wait: every program ends with this process, by its guard."""
     for signum, status in ((signal.SIGINT, EXIT_INTERRUPTED), (signal.SIGTERM, EXIT_TERMINATED)):
-        signal.signal(signum, lambda _signum, _frame, status=status: os._exit(status))
+        signal.signal(signum, partial(_leave, status))
+
+
+def _leave(status: int, _signum: int, _frame: FrameType | None) -> None:
+    os._exit(status)
 
 
 def _tell_the_end(outcome: Outcome, folder: RunFolder, screen: Screen, failure: Exception | None) -> None:

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from demo.child import ChildError
 from broker_bridge.bootstrap import open_transport
 from broker_bridge.config import load_config
 from broker_bridge.errors import BridgeError
 from broker_bridge.transport.base import LogReader
+from demo.child import ChildError
 
 POLL_S = 0.25
 

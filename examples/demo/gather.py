@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import fastavro
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer
 
 from demo.child import ChildError
 from demo.evidence import Captured, Effect, Evidence, Place, Sent, Stored
@@ -49,34 +49,21 @@ async def gather_evidence(
 async def read_topic(bootstrap: str, topic: str) -> list[Stored]:
     """Every record of a topic up to its end as it is now, partition by partition."""
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap, group_id=None, enable_auto_commit=False, auto_offset_reset="earliest"
+        topic, bootstrap_servers=bootstrap, group_id=None, enable_auto_commit=False, auto_offset_reset="earliest"
     )
     await consumer.start()
     try:
-        partitions = sorted(await _partitions(consumer, topic))
-        if not partitions:
+        tps = sorted(consumer.assignment())  # without a group: all of them
+        if not tps:
             raise ChildError(f"there is no topic {topic} to read")
-        tps = [TopicPartition(topic, number) for number in partitions]
-        consumer.assign(tps)
         ends = await consumer.end_offsets(tps)
-        await consumer.seek_to_beginning(*tps)
         found: list[Stored] = []
-        while True:
-            left = [tp for tp in tps if await consumer.position(tp) < ends[tp]]
-            if not left:
-                return sorted(found, key=lambda record: record.place)
+        while left := [tp for tp in tps if await consumer.position(tp) < ends[tp]]:
             for tp, records in (await consumer.getmany(*left, timeout_ms=500, max_records=5_000)).items():
                 found += [_stored(record) for record in records if record.offset < ends[tp]]
+        return sorted(found, key=lambda record: record.place)
     finally:
         await consumer.stop()
-
-
-async def _partitions(consumer: Any, topic: str) -> set[int]:
-    await consumer.topics()  # fetches the names
-    consumer.subscribe([topic])
-    found = consumer.partitions_for_topic(topic) or set()
-    consumer.unsubscribe()
-    return set(found)
 
 
 def _stored(record: Any) -> Stored:

@@ -11,16 +11,17 @@ from demo.child import ChildError
 def write_run_config(
     template: Path, target: Path, *, bootstrap: str, redis_url: str, target_url: str, schemas: Path
 ) -> None:
-    """Write the copy. Raises ``ChildError`` where the template lacks one of the settings."""
+    """Write the copy. Raises ``ChildError`` where the template does not have each of the settings once."""
     text = template.read_text(encoding="utf-8")
     values = {
-        r'(?m)^(bootstrap = )"[^"]*"': bootstrap,
-        r'(?m)^(url = )"redis://[^"]*"': redis_url,
-        r'(?m)^(url = )"http://[^"]*"': target_url,
-        r'(?m)^(schemas = )"[^"]*"': str(schemas),
+        r'(?<=^bootstrap = ")[^"]*(?=")': bootstrap,
+        r'(?<=^url = ")redis://[^"]*(?=")': redis_url,
+        r'(?<=^url = ")http://[^"]*(?=")': target_url,
+        r'(?<=^schemas = ")[^"]*(?=")': str(schemas),
     }
     for pattern, value in values.items():
-        text, found = re.subn(pattern, lambda match, value=value: f'{match[1]}"{value}"', text)
-        if found != 1:
-            raise ChildError(f"{template}: {pattern} is there {found} times, not once")
+        places = list(re.finditer(pattern, text, re.MULTILINE))
+        if len(places) != 1:
+            raise ChildError(f"{template}: {pattern} is there {len(places)} times, not once")
+        text = text[: places[0].start()] + value + text[places[0].end() :]
     target.write_text(text, encoding="utf-8")
