@@ -201,7 +201,9 @@ class LocalStack:
             boot_deadline_s=self.spec.boot_deadline_s,
             on_change=self._save,
         )
-        nodes = [Node(one.node_id, one.port, one.controller_port) for one in state.kafka]
+        nodes = [
+            Node(one.node_id, one.port, one.controller_port, one.relayed_port, one.relay_port) for one in state.kafka
+        ]
         brokers = []
         for node, known in zip(nodes, state.kafka, strict=True):
             broker = KafkaBroker(

@@ -14,7 +14,7 @@ class PortChooser:
     """Hands out each port once."""
 
     def __init__(self, spec: StackSpec) -> None:
-        self._given = set(spec.fixed_kafka_ports())
+        self._given = {*spec.fixed_kafka_ports(), *spec.relay_ports}
         if spec.redis_port is not None:
             self._given.add(spec.redis_port)
 
@@ -60,6 +60,8 @@ def plan_layout(spec: StackSpec, previous: StackState | None, *, keep_ports: boo
                 node_id=index + 1,
                 port=ports.choose(fixed[index], known.port if known else None),
                 controller_port=ports.choose(None, known.controller_port if known else None),
+                relayed_port=ports.choose(None, known.relayed_port if known else None) if spec.relay_ports else None,
+                relay_port=spec.relay_ports[index] if spec.relay_ports else None,
             )
         )
     return StackState(

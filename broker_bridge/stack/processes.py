@@ -20,7 +20,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,10 +97,18 @@ class ServerProcess:
         self.identity = identity
         self._guard: subprocess.Popen[bytes] | None = None
 
-    def launch(self, command: Sequence[str], *, cwd: Path, tied_to: ProcessIdentity | None) -> ProcessIdentity:
+    def launch(
+        self,
+        command: Sequence[str],
+        *,
+        cwd: Path,
+        tied_to: ProcessIdentity | None,
+        environment: Mapping[str, str] | None = None,
+    ) -> ProcessIdentity:
         """Start the server under a guard; its output goes to the log file. Raises StackError.
 
-        It ends with the process `tied_to`; without one it ends with this process until `release`.
+        It ends with the process `tied_to`; without one it ends with this process until `release`. `environment` is
+        this process's own unless given.
         """
         keep_previous(self.log_path)
         tied, parent = tied_to is not None, tied_to or this_process()
@@ -116,6 +124,7 @@ class ServerProcess:
                     stdout=log,
                     stderr=log,
                     cwd=cwd,
+                    env=environment,
                     pass_fds=(write_fd,),
                     start_new_session=True,
                 )
@@ -148,6 +157,11 @@ class ServerProcess:
     @property
     def is_running(self) -> bool:
         return self.identity is not None and self.identity.is_alive
+
+    @property
+    def exit_status(self) -> int | None:
+        """How it ended, a signal as 128 plus its number; None while it runs or where it was not launched here."""
+        return self._guard.poll() if self._guard is not None else None
 
     def kill(self, signum: int = signal.SIGKILL) -> bool:
         """Send a signal to the server itself; after SIGKILL, wait until it is gone."""

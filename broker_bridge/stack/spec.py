@@ -18,7 +18,9 @@ class StackSpec:
     """The wish. Ports left out are free ones; with three brokers `kafka_port` is the first of three in a row.
 
     `tie_to_parent` ends the servers when this process ends, however it ends. `install` allows `apt-get` to bring
-    missing programs when run as root. Raises UsageError when the values do not make sense together.
+    missing programs when run as root. `relay_ports`, one a node, gives each node a second listener that is advertised
+    at that port of loopback: for clients that come through a relay there. Raises UsageError when the values do not
+    make sense together.
     """
 
     data_dir: Path = Path(".bridge/stack")
@@ -31,10 +33,13 @@ class StackSpec:
     install: bool = False
     boot_deadline_s: float = 90.0
     compose_file: Path | None = None
+    relay_ports: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.brokers not in (1, 3):
             raise UsageError(f"a stack has 1 or 3 Kafka nodes, not {self.brokers}", where="brokers")
+        if self.relay_ports and len(self.relay_ports) != self.brokers:
+            raise UsageError(f"{self.brokers} node(s) need as many relay ports", where="relay_ports")
         if self.kafka_heap_mb is not None and self.kafka_heap_mb < 192:
             raise UsageError(f"Kafka does not live on {self.kafka_heap_mb} MB", where="kafka_heap_mb", remedy="≥ 192")
         for name, port in (("kafka_port", self.kafka_port), ("redis_port", self.redis_port)):

@@ -48,6 +48,9 @@ class KafkaNodeState(_Part):
     node_id: int
     port: int = Port
     controller_port: int = Port
+    relayed_port: int | None = None
+    """The listener behind the relay, and where the relay is."""
+    relay_port: int | None = None
     process: ProcessState | None = None
 
 

@@ -102,6 +102,11 @@ class KafkaCluster:
         return ",".join(f"127.0.0.1:{broker.port}" for broker in self.brokers)
 
     @property
+    def relayed_bootstrap(self) -> str:
+        """The same by the relays; empty where there are none."""
+        return ",".join(f"127.0.0.1:{broker.node.relay_port}" for broker in self.brokers if broker.node.relay_port)
+
+    @property
     def is_running(self) -> bool:
         return all(broker.is_running for broker in self.brokers)
 

@@ -12,11 +12,31 @@ DAY_MS = 24 * 60 * 60 * 1000
 
 @dataclass(frozen=True)
 class Node:
-    """One combined broker and controller node on loopback."""
+    """One combined broker and controller node on loopback.
+
+    With `relay_port` a second listener, `relayed_port`, sends its clients there: whoever comes by the relay stays on
+    it, while the nodes among themselves and clients of `port` do not pass through it.
+    """
 
     node_id: int
     port: int
     controller_port: int
+    relayed_port: int | None = None
+    relay_port: int | None = None
+
+    @property
+    def listeners(self) -> str:
+        """Where it listens for clients, as Kafka writes it."""
+        return self._listeners(self.relayed_port)
+
+    @property
+    def advertised(self) -> str:
+        """What it tells clients to connect to."""
+        return self._listeners(self.relay_port)
+
+    def _listeners(self, relay: int | None) -> str:
+        plain = f"PLAINTEXT://127.0.0.1:{self.port}"
+        return plain if relay is None else f"{plain},RELAYED://127.0.0.1:{relay}"
 
 
 def new_cluster_id() -> str:
@@ -36,9 +56,10 @@ def server_properties(node: Node, cluster: list[Node], log_dir: Path) -> str:
         "node.id": node.node_id,
         "controller.quorum.voters": ",".join(f"{one.node_id}@127.0.0.1:{one.controller_port}" for one in cluster),
         "controller.listener.names": "CONTROLLER",
-        "listeners": f"PLAINTEXT://127.0.0.1:{node.port},CONTROLLER://127.0.0.1:{node.controller_port}",
-        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{node.port}",
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "listeners": f"{node.listeners},CONTROLLER://127.0.0.1:{node.controller_port}",
+        "advertised.listeners": node.advertised,
+        "inter.broker.listener.name": "PLAINTEXT",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,RELAYED:PLAINTEXT,CONTROLLER:PLAINTEXT",
         "log.dirs": log_dir,
         # Topics exist because somebody decided how many partitions they have.
         "auto.create.topics.enable": "false",
