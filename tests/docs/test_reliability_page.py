@@ -1,4 +1,4 @@
-"""docs/reliability.md: the tests it names exist, its claim table is that of the code, no invariant or fault is missing."""
+"""docs/reliability.md: the tests it names exist, its claim table is the code's, no invariant and no fault is missing."""
 
 from __future__ import annotations
 
