@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -42,40 +41,36 @@ def print_final_table(outcome: Outcome, folder: RunFolder, screen: Screen) -> No
 
 
 def _rows(console: Console, title: str, rows: Iterable[tuple[str, str, str]]) -> None:
-    table = Table(
-        box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0)
-    )
-    for column in ("left", "right", "left"):
-        table.add_column(justify="right" if column == "right" else "left", no_wrap=column != "left", overflow="fold")
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, justify="right")
+    table.add_column(overflow="fold")
     for name, number, words in rows:
         style = "red" if name.startswith("✗") else "green" if name.startswith("✓") else ""
         table.add_row(Text(name, style=style), Text(number, style="bold"), Text(words))
     console.print(Text(title, style="bold underline" if console.is_terminal else ""))
-    console.print(table)
+    if console.is_terminal:
+        console.print(table)
+        return
+    with console.capture() as captured:
+        console.print(table)
+    console.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
 
 
 def sent_rows(outcome: Outcome) -> list[tuple[str, str, str]]:
     """By orders, as Kafka acknowledged it."""
     stream, languages = outcome.stream, outcome.languages
     kinds, versions = stream["kinds"], stream["schema_versions"]
-    poison = kinds.get("poison-bytes", 0) + kinds.get("poison-schema-id", 0)
-    v1, v2 = versions.get("1", 0), versions.get("2", 0)
+    garbled, unknown = kinds.get("poison-bytes", 0), kinds.get("poison-schema-id", 0)
+    deployed = f"{versions.get('1', 0):,} under schema v1, then {versions.get('2', 0):,} under v2"
     return [
-        (
-            "  orders",
-            f"{stream['events']:,}",
-            f"from orders ({languages['orders']}): {v1:,} under schema v1, then {v2:,} under v2",
-        ),
+        ("  orders", f"{stream['events']:,}", f"by orders ({languages['orders']}): {deployed}"),
         ("  sent twice", f"{stream['duplicates']:,}", "with the same id"),
+        ("  poison", f"{garbled + unknown:,}", f"{garbled} that are not Avro, {unknown} with an unknown schema id"),
         (
-            "  poison",
-            f"{poison:,}",
-            f"{kinds.get('poison-bytes', 0)} are not Avro, {kinds.get('poison-schema-id', 0)} have an unknown schema id",
-        ),
-        (
-            "  to be refused",
+            "  declined",
             f"{kinds.get('rejected', 0):,}",
-            f"valid, but payments ({languages['payments']}) declines the card at first",
+            f"valid, but payments ({languages['payments']}) refuses the card",
         ),
     ]
 
@@ -99,17 +94,16 @@ def consequences(outcome: Outcome, fault: Fault, until_s: float) -> str:
     def count(event: str, to_s: float = until_s) -> int:
         return len(watch.between(event, begun, to_s))
 
-    lasted = (fault.ended_s or begun) - begun
+    lasted = f"{(fault.ended_s or begun) - begun:.1f} s"
     if fault.name == "worker":
         moved = [one.at_s for one in watch.between("partitions_assigned", begun, float("inf"))]
         taken = count("claim_taken_over", float("inf"))
-        wait = f"{min(moved) - begun:.1f} s" if moved else "never"
-        return f"{taken:,} claims taken over from it; its partitions had a new owner after {wait}"
+        wait = f"after {min(moved) - begun:.1f} s" if moved else "never"
+        return f"{taken:,} messages taken over from its hands, its partitions {wait}"
     if fault.name == "redis":
         paused = len({one.worker for one in watch.between("route_paused", begun, until_s)})
-        return f"down {lasted:.1f} s, its data kept; {paused} of 2 workers paused until it was back"
-    opened, failed = count("breaker_opened"), count("attempt_failed")
-    return f"for {lasted:.1f} s; {failed:,} attempts failed, the breaker opened {opened} times and paused the route"
+        return f"{lasted}; {paused} workers paused, none of the claims was forgotten"
+    return f"{lasted}; {count('attempt_failed'):,} attempts failed, the breaker opened {count('breaker_opened')} times"
 
 
 def fate_rows(outcome: Outcome) -> list[tuple[str, str, str]]:
@@ -123,18 +117,14 @@ def fate_rows(outcome: Outcome) -> list[tuple[str, str, str]]:
     replayed = sum(outcome.replay.get("counts", {}).values())
     return [
         ("  produced", f"{accounts['produced']:,}", "records"),
-        (
-            "= completed",
-            f"{accounts['completed']:,}",
-            f"applied once each by payments; {replayed:,} of them by the replay",
-        ),
-        ("+ dead", f"{accounts['dead']:,}", f"waiting with all they had; before the replay: {groups}"),
+        ("= completed", f"{accounts['completed']:,}", f"each applied once; {replayed:,} of them by the replay"),
+        ("+ dead", f"{accounts['dead']:,}", f"kept whole for a person; before the replay: {groups}"),
         ("+ dropped", f"{accounts['dropped']:,}", "second sendings, recognised by their id"),
         ("  repeats", f"{total:,}", f"deliveries of a known key, harmless to payments: {causes}"),
         (
             "  results",
             f"{counts['results']['results']:,}",
-            f"PaymentCaptured events, {counts['results']['repeated']} of them repeated",
+            f"PaymentCaptured events, {counts['results']['repeated']:,} of them published twice",
         ),
     ]
 

@@ -62,7 +62,7 @@ class RunFolder:
     def prepare(self) -> None:
         """Remove what earlier runs wrote, by name. The stack's own folder is wiped by the stack."""
         self.root.mkdir(parents=True, exist_ok=True)
-        for pattern in ("*.log", "*.out", "*.ndjson", "*.plan", "*.plan.progress", "*.toml", "report.json"):
+        for pattern in ("*.log", "*.out", "*.ndjson", "*.plan", "*.progress", "*.toml", "report.json"):
             for found in self.root.glob(pattern):
                 with contextlib.suppress(IsADirectoryError):
                     found.unlink()

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.text import Text
 
 PLAIN_EVERY_S = 3.0
-PLAIN_WIDTH = 120
+PLAIN_WIDTH = 132
 OUTPUT_LINES = 12
 """At most so many lines of a command's output are shown."""
 

@@ -128,6 +128,7 @@ class Payments:
     program: Program
     folder: RunFolder
     port: int
+    latency_ms: int
     child: Child | None = None
 
     @property
@@ -152,6 +153,7 @@ class Payments:
             if time.monotonic() > deadline:
                 raise self.child.failure("does not answer")
             time.sleep(0.02)
+        self.behave()
 
     def answers(self) -> bool:
         """Whether its health page answers."""
@@ -164,6 +166,10 @@ class Payments:
         """SIGKILL: what it had not logged did not happen, what it had not answered is in doubt."""
         if self.child is not None:
             self.child.kill()
+
+    def behave(self) -> None:
+        """No errors, and the time that taking money takes."""
+        self.switch(latency_ms=self.latency_ms, error_rate=0.0)
 
     def switch(self, **switches: float | bool) -> None:
         """Set its fault switches. Raises ``ChildError`` where it does not take them."""

@@ -43,6 +43,7 @@ FETCH_WITHIN_S = 900.0
 JOIN_WITHIN_S = 40.0
 DRAIN_WITHIN_S = 180.0
 STREAM_SLACK_S = 120.0
+PAYMENT_TAKES_MS = 20
 STOP_WITHIN_S = 15.0
 
 
@@ -155,7 +156,7 @@ class Story:
         self.outcome.versions = self.stack.status().versions
 
     def _start_services(self, program: Program) -> Payments:
-        payments = Payments(self.children, program, self.folder, free_port())
+        payments = Payments(self.children, program, self.folder, free_port(), PAYMENT_TAKES_MS)
         write_run_config(
             DEMO / "bridge.toml",
             self.folder.config,
@@ -199,9 +200,9 @@ class Story:
                 0.55,
                 4.0,
                 lambda: payments.switch(latency_ms=400, error_rate=0.5),
-                lambda: payments.switch(latency_ms=0, error_rate=0.0),
+                payments.behave,
             ),
-            Fault("redis", "Redis restarted", 0.75, 0.0, self.stack.restart_redis),
+            Fault("redis", "Redis stopped and started", 0.75, 2.0, self.stack.redis.stop, self.stack.redis.start),
         ]
 
     def _kill_worker(self) -> None:

@@ -1,0 +1,1 @@
+"""Python stand-ins for the services, for machines without their toolchains."""
