@@ -25,7 +25,7 @@ MAX_TOKEN = 1 << 53
 """Tokens and times stay below this, because Lua counts in doubles."""
 
 MAX_ATTEMPT = 0xFFFF
-"""The largest attempt count that a claim can hold; crash counts stop growing here."""
+"""The largest attempt count that a claim can hold; crashes and tries stop growing here."""
 
 MAX_DETAIL_BYTES = 1024
 """The largest result (or dead letter's place) that a claim can hold."""
@@ -78,7 +78,7 @@ class ClaimRequest(NamedTuple):
 
 
 class ClaimAnswer(NamedTuple):
-    """What came of a request. ``attempt`` and ``crashes`` are the stored counts.
+    """What came of a request. ``attempt``, ``crashes`` and ``tries`` are the stored counts (``StoredClaim``).
 
     ``token`` is set when granted; the rest when not: ``origin`` the coordinates of the copy that last held the claim,
     ``settled_at_ms`` when it was settled by the store's clock (0 while in progress).
@@ -92,15 +92,20 @@ class ClaimAnswer(NamedTuple):
     result: bytes = b""
     origin: bytes = b""
     settled_at_ms: int = 0
+    tries: int = 0
 
 
 class Held(NamedTuple):
-    """A claim in hand, for renewal. ``attempt`` is written down, so that a crash does not forget attempts (I15)."""
+    """A claim in hand, for renewal. ``attempt`` and ``tries`` are written down, so that a crash forgets neither (I15).
+
+    ``tries`` above ``MAX_ATTEMPT`` is kept as ``MAX_ATTEMPT``.
+    """
 
     key: bytes
     nonce: bytes
     token: int
     attempt: int
+    tries: int = 0
 
 
 class SettleKind(enum.IntEnum):
@@ -110,14 +115,14 @@ class SettleKind(enum.IntEnum):
     RETRY = 2
     """The retry copy is acknowledged by Kafka; ``attempt`` is what that copy carries."""
     RELEASE = 3
-    """Let go without having tried (drain, park): the attempt count stays."""
+    """Let go, no attempt spent (drain, park, outage): the attempt count stays; the message may have been tried."""
     DEAD = 4
     """The dead letter is acknowledged by Kafka; ``detail`` packs its place (``pack_place``)."""
 
 
 class Settlement(NamedTuple):
     """One claim to be settled. ``detail`` is the result to store (COMPLETE) or the dead letter's place (DEAD), at most
-    ``MAX_DETAIL_BYTES``."""
+    ``MAX_DETAIL_BYTES``. ``tries`` is written down as in ``Held``, whatever the kind; the stored count never falls."""
 
     key: bytes
     nonce: bytes
@@ -125,6 +130,7 @@ class Settlement(NamedTuple):
     kind: SettleKind
     attempt: int = 0
     detail: bytes = b""
+    tries: int = 0
 
 
 class SettleStatus(enum.IntEnum):
@@ -147,6 +153,7 @@ class ClaimView(NamedTuple):
     fingerprint: bytes
     replay: bytes
     detail: bytes
+    tries: int = 0
 
 
 class StoredClaim(NamedTuple):
@@ -159,12 +166,21 @@ class StoredClaim(NamedTuple):
 
         copy in Kafka carries 0   claim (attempt 0) · try, fail, renew (attempt 1) · SIGTERM: release
         the same copy comes again, carrying 0. Judged by ``attempt`` it is older than itself, and lost.
+
+    ``tries`` counts how often the message was handed to its target, as far as is known, in this life (a replay of the
+    dead begins another). It differs from ``attempt`` where trying was not charged, and may have had its effect::
+
+        claim (attempt 0, tries 0) · try 1, the target is down · held, no attempt spent · SIGTERM: release (tries 1)
+        the same copy comes again: attempt 0, and yet this delivery must be announced as a repeat.
+
+    A worker that dies between a try and the next renewal takes that try along; ``crashes`` tells of such a death.
     """
 
     state: ClaimState
     attempt: int
     copy_attempt: int
     crashes: int
+    tries: int
     nonce: bytes
     token: int
     lease_end_ms: int
@@ -203,11 +219,12 @@ class StoredClaim(NamedTuple):
             fingerprint=self.fingerprint,
             replay=self.replay,
             detail=self.detail,
+            tries=self.tries,
         )
 
 
-FORMAT = struct.Struct(">BBHHH8sQQ8s8s16sQ")
-"""The version, then the fields of ``StoredClaim`` in their order: 72 bytes, big endian."""
+FORMAT = struct.Struct(">BBHHHH8sQQ8s8s16sQ")
+"""The version, then the fields of ``StoredClaim`` in their order: 74 bytes, big endian."""
 
 _STATES = {int(state): state for state in ClaimState}
 
@@ -227,6 +244,8 @@ def check_held(held: Held | Settlement) -> None:
     if not 0 <= held.token < MAX_TOKEN:
         raise UsageError(f"token {held.token} was never minted by a store")
     _check_attempt(held.attempt)
+    if held.tries < 0:
+        raise UsageError(f"tries must be at least 0, not {held.tries}")
     if isinstance(held, Settlement) and len(held.detail) > MAX_DETAIL_BYTES:
         raise UsageError(
             f"a claim holds at most {MAX_DETAIL_BYTES} bytes of detail, not {len(held.detail)}",

@@ -102,7 +102,7 @@ def _take_over(stored: StoredClaim, request: ClaimRequest) -> StoredClaim:
 
 
 def _new_life(stored: StoredClaim, request: ClaimRequest) -> StoredClaim:
-    return _grant(stored, request)._replace(attempt=0, copy_attempt=0, crashes=0)
+    return _grant(stored, request)._replace(attempt=0, copy_attempt=0, crashes=0, tries=0)
 
 
 def _complete(stored: StoredClaim, settlement: Settlement) -> StoredClaim:
@@ -133,7 +133,7 @@ CLAIM_RULES: tuple[ClaimRule, ...] = (
         "new replay id",
         _new_replay,
         ClaimStatus.GRANTED,
-        "IN_PROGRESS, larger token, a new life: attempt 0, crashes 0, replay and fingerprint of the request",
+        "IN_PROGRESS, larger token, a new life: attempt, crashes, tries 0; replay and fingerprint of the request",
         _new_life,
     ),
     *(
@@ -166,13 +166,13 @@ CLAIM_RULES: tuple[ClaimRule, ...] = (
 )
 
 SETTLE_RULES: tuple[SettleRule, ...] = (
-    SettleRule(SettleKind.COMPLETE, ClaimState.IN_PROGRESS, "COMPLETED, result", _complete),
+    SettleRule(SettleKind.COMPLETE, ClaimState.IN_PROGRESS, "COMPLETED, result, larger tries", _complete),
     SettleRule(SettleKind.COMPLETE, ClaimState.COMPLETED, "unchanged (repeated)", _nothing),
-    SettleRule(SettleKind.RETRY, ClaimState.IN_PROGRESS, "RETRY, attempt of the copy", _hand_to_copy),
+    SettleRule(SettleKind.RETRY, ClaimState.IN_PROGRESS, "RETRY, attempt of the copy, larger tries", _hand_to_copy),
     SettleRule(SettleKind.RETRY, ClaimState.RETRY, "unchanged (repeated)", _nothing),
-    SettleRule(SettleKind.RELEASE, ClaimState.IN_PROGRESS, "RETRY, attempt as it is", _let_go),
+    SettleRule(SettleKind.RELEASE, ClaimState.IN_PROGRESS, "RETRY, attempt as it is, larger tries", _let_go),
     SettleRule(SettleKind.RELEASE, ClaimState.RETRY, "unchanged (repeated)", _nothing),
-    SettleRule(SettleKind.DEAD, ClaimState.IN_PROGRESS, "DEAD, the dead letter's place", _bury),
+    SettleRule(SettleKind.DEAD, ClaimState.IN_PROGRESS, "DEAD, the dead letter's place, larger tries", _bury),
     SettleRule(SettleKind.DEAD, ClaimState.DEAD, "unchanged (repeated)", _nothing),
 )
 
@@ -181,6 +181,7 @@ _BLANK = StoredClaim(
     attempt=0,
     copy_attempt=0,
     crashes=0,
+    tries=0,
     nonce=b"",
     token=0,
     lease_end_ms=0,
@@ -211,7 +212,7 @@ def apply_claim(
     after = rule.effect(before, request)
     token = after.token if after.token == before.token else max(after.token, now_us)
     after = after._replace(token=token, lease_end_ms=now_ms + lease_ms)
-    return ClaimAnswer(rule.status, token, after.attempt, after.crashes), after
+    return ClaimAnswer(rule.status, token, after.attempt, after.crashes, tries=after.tries), after
 
 
 def refusal(status: ClaimStatus, stored: StoredClaim, *, now_ms: int) -> ClaimAnswer:
@@ -224,15 +225,19 @@ def refusal(status: ClaimStatus, stored: StoredClaim, *, now_ms: int) -> ClaimAn
         result=stored.detail,
         origin=stored.origin,
         settled_at_ms=stored.settled_at_ms,
+        tries=stored.tries,
     )
 
 
 def apply_renew(stored: StoredClaim | None, held: Held, *, now_us: int, lease_ms: int) -> StoredClaim | None:
-    """What to write for a renewal: the lease from now, the larger attempt. None: the claim is no longer ours."""
+    """What to write for a renewal: the lease from now, the larger counts. None: the claim is no longer ours."""
     if stored is None or stored.state is not ClaimState.IN_PROGRESS or not _is_owner(stored, held):
         return None
-    attempt = max(stored.attempt, held.attempt)
-    return stored._replace(attempt=attempt, lease_end_ms=now_us // 1000 + lease_ms)
+    return stored._replace(
+        attempt=max(stored.attempt, held.attempt),
+        tries=_tries(stored, held),
+        lease_end_ms=now_us // 1000 + lease_ms,
+    )
 
 
 def apply_settle(
@@ -248,7 +253,13 @@ def apply_settle(
     if rule is None:
         return SettleStatus.STALE, None
     after = rule.effect(stored, settlement)
-    return SettleStatus.OK, after if after is stored else after._replace(settled_at_ms=now_us // 1000)
+    if after is not stored:
+        after = after._replace(tries=_tries(stored, settlement), settled_at_ms=now_us // 1000)
+    return SettleStatus.OK, after
+
+
+def _tries(stored: StoredClaim, event: Held | Settlement) -> int:
+    return min(max(stored.tries, event.tries), MAX_ATTEMPT)
 
 
 def _is_owner(stored: StoredClaim, event: Held | Settlement) -> bool:
@@ -260,7 +271,7 @@ def transition_table() -> str:
     rows = [("from", "event", "guard", "answer", "to")]
     rows += [(r.state.name if r.state else "∅", "claim", r.when, r.status.name, r.then) for r in CLAIM_RULES]
     rows += [
-        ("IN_PROGRESS", "renew", "nonce and token match", "true", "lease anew, larger attempt"),
+        ("IN_PROGRESS", "renew", "nonce and token match", "true", "lease anew, larger attempt and tries"),
         ("any other", "renew", "", "false", "unchanged"),
     ]
     rows += [(r.state.name, f"settle {r.kind.name}", "nonce and token match", "OK", r.then) for r in SETTLE_RULES]

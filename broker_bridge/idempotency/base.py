@@ -25,7 +25,7 @@ class IdempotencyStore(Protocol):
         """Claim a batch, in order; a claim granted holds for ``lease_ms`` by the store's own clock."""
 
     async def renew(self, group: str, held: Sequence[Held], *, lease_ms: int) -> list[bool]:
-        """Extend leases and write down attempts; false where the claim is no longer ours."""
+        """Extend leases and write down attempts and tries; false where the claim is no longer ours."""
 
     async def settle(self, group: str, settlements: Sequence[Settlement], *, ttl_ms: int) -> list[SettleStatus]:
         """End a batch of claims; settled ones are kept for ``ttl_ms`` from now. Repeating a settlement that was

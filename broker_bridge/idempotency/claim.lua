@@ -3,15 +3,15 @@
 -- KEYS     one a request
 -- ARGV[1]  requests, 42 bytes each: nonce 8, fingerprint 8, replay 8, origin 16, attempt u16 (big endian)
 -- ARGV[2]  lease in ms        ARGV[3]  time to live of a claim in progress, in ms
--- returns  {answers, stored, stored, ...}: answers is now in us u64, then 13 bytes a request: status u8, token u64,
---          attempt u16, crashes u16; and for each request not granted, in order, the stored claim that stands against it
+-- returns  {answers, stored, stored, ...}: answers is now in us u64, then 15 bytes a request: status u8, token u64,
+--          attempt u16, crashes u16, tries u16; and for each request not granted, in order, the stored claim that stands against it
 -- errors   'CLAIM <index> <what is wrong>' when a stored value cannot be read; then nothing was written
 --
 -- A stored claim (core/claim.py StoredClaim), first byte = 1:
---   1 version  2 state  3-4 attempt  5-6 copy attempt  7-8 crashes  9-16 nonce  17-24 token  25-32 lease end in ms
---   33-40 fingerprint  41-48 replay  49-64 origin  65-72 settled at in ms  73- detail
+--   1 version  2 state  3-4 attempt  5-6 copy attempt  7-8 crashes  9-10 tries  11-18 nonce  19-26 token
+--   27-34 lease end in ms  35-42 fingerprint  43-50 replay  51-66 origin  67-74 settled at in ms  75- detail
 
-local VERSION, HEAD_BYTES, REQUEST_BYTES = 1, 72, 42
+local VERSION, HEAD_BYTES, REQUEST_BYTES = 1, 74, 42
 local IN_PROGRESS, RETRY, COMPLETED, DEAD_STATE = 1, 2, 3, 4
 local GRANTED, BUSY, DONE, CONFLICT, DEAD, SUPERSEDED = 1, 2, 3, 4, 5, 6
 local NONE = '\0\0\0\0\0\0\0\0'
@@ -51,18 +51,18 @@ local function match(value, nonce, fingerprint, replay, attempt)
     return GRANTED, 'fresh'
   end
   local state = byte(value, 2)
-  if state == DEAD_STATE and replay ~= NONE and replay ~= sub(value, 41, 48) then
+  if state == DEAD_STATE and replay ~= NONE and replay ~= sub(value, 43, 50) then
     return GRANTED, 'new life'
   end
-  local stored_fingerprint = sub(value, 33, 40)
+  local stored_fingerprint = sub(value, 35, 42)
   if stored_fingerprint ~= fingerprint and stored_fingerprint ~= NONE then
     return CONFLICT
   end
   if state == IN_PROGRESS then
-    if sub(value, 9, 16) == nonce then
+    if sub(value, 11, 18) == nonce then
       return GRANTED, 'same'
     end
-    if now_ms < unpack('>I8', value, 25) then
+    if now_ms < unpack('>I8', value, 27) then
       return BUSY
     end
     return GRANTED, 'take over'
@@ -85,29 +85,30 @@ for i = 1, #KEYS do
   local value = found[key]
   local status, how = match(value, nonce, fingerprint, replay, attempt)
   if status == GRANTED then
-    local token, spent, copy, crashes = now_us, attempt, attempt, 0
+    local token, spent, copy, crashes, tries = now_us, attempt, attempt, 0, 0
     if value then
-      local stored_attempt, stored_copy, stored_crashes = unpack('>I2I2I2', value, 3)
-      local stored_token = unpack('>I8', value, 17)
-      token, spent, crashes = max(stored_token + 1, now_us), max(stored_attempt, attempt), stored_crashes
+      local stored_attempt, stored_copy, stored_crashes, stored_tries = unpack('>I2I2I2I2', value, 3)
+      local stored_token = unpack('>I8', value, 19)
+      token, spent = max(stored_token + 1, now_us), max(stored_attempt, attempt)
+      crashes, tries = stored_crashes, stored_tries
       if how == 'same' then
-        token, copy, origin, replay = stored_token, stored_copy, sub(value, 49, 64), NONE
+        token, copy, origin, replay = stored_token, stored_copy, sub(value, 51, 66), NONE
       elseif how == 'take over' then
         crashes = min(stored_crashes + 1, MAX_COUNT)
       elseif how == 'new life' then
-        spent, copy, crashes = 0, 0, 0
+        spent, copy, crashes, tries = 0, 0, 0, 0
       end
       if replay == NONE then
-        replay = sub(value, 41, 48)
+        replay = sub(value, 43, 50)
       end
     end
-    value = pack('>BBI2I2I2', VERSION, IN_PROGRESS, spent, copy, crashes) .. nonce .. pack('>I8', token) .. lease_end
-      .. fingerprint .. replay .. origin .. NOT_SETTLED
+    value = pack('>BBI2I2I2I2', VERSION, IN_PROGRESS, spent, copy, crashes, tries) .. nonce .. pack('>I8', token)
+      .. lease_end .. fingerprint .. replay .. origin .. NOT_SETTLED
     call('SET', key, value, 'PX', ttl_ms)
     found[key] = value
-    answers[i + 1] = pack('>BI8I2I2', GRANTED, token, spent, crashes)
+    answers[i + 1] = pack('>BI8I2I2I2', GRANTED, token, spent, crashes, tries)
   else
-    answers[i + 1] = pack('>BI8I2I2', status, 0, 0, 0)
+    answers[i + 1] = pack('>BI8I2I2I2', status, 0, 0, 0, 0)
     reply[#reply + 1] = value
   end
 end

@@ -22,6 +22,7 @@ from pydantic import SecretStr
 from redis.exceptions import NoPermissionError
 
 from broker_bridge.core.claim import (
+    MAX_ATTEMPT,
     ClaimAnswer,
     ClaimRequest,
     ClaimStatus,
@@ -43,9 +44,9 @@ MAX_KEYS_A_SCRIPT = 5_000
 
 _NOW = struct.Struct(">Q")
 _REQUEST = struct.Struct(">8s8s8s16sH")
-_ANSWER = struct.Struct(">BQHH")
-_HELD = struct.Struct(">8sQH")
-_SETTLEMENT = struct.Struct(">8sQBHH")
+_ANSWER = struct.Struct(">BQHHH")
+_HELD = struct.Struct(">8sQHH")
+_SETTLEMENT = struct.Struct(">8sQBHHH")
 _STATUSES = {int(status): status for status in ClaimStatus}
 _SETTLE_STATUSES = {int(status): status for status in SettleStatus}
 
@@ -145,7 +146,9 @@ class RedisStore:
         ttl_ms = max(self._claim_ttl_ms, lease_ms)
 
         async def run(keys: list[bytes], some: Sequence[Held]) -> list[bool]:
-            packed = b"".join(_HELD.pack(one.nonce, one.token, one.attempt) for one in some)
+            packed = b"".join(
+                _HELD.pack(one.nonce, one.token, one.attempt, min(one.tries, MAX_ATTEMPT)) for one in some
+            )
             return [byte == 1 for byte in await self._link.run(self._renew_script, keys, packed, lease_ms, ttl_ms)]
 
         return await self._by_bucket(group, held, run)
@@ -157,7 +160,9 @@ class RedisStore:
 
         async def run(keys: list[bytes], some: Sequence[Settlement]) -> list[SettleStatus]:
             packed = b"".join(
-                _SETTLEMENT.pack(s.nonce, s.token, s.kind, s.attempt, len(s.detail)) + s.detail for s in some
+                _SETTLEMENT.pack(s.nonce, s.token, s.kind, s.attempt, min(s.tries, MAX_ATTEMPT), len(s.detail))
+                + s.detail
+                for s in some
             )
             return [_SETTLE_STATUSES[byte] for byte in await self._link.run(self._settle_script, keys, packed, ttl_ms)]
 
@@ -256,8 +261,8 @@ def _unpack_answers(reply: list[bytes]) -> list[ClaimAnswer]:
     against = iter(standing)
     granted = ClaimStatus.GRANTED
     return [
-        ClaimAnswer(granted, token, attempt, crashes)
+        ClaimAnswer(granted, token, attempt, crashes, tries=tries)
         if status == granted
         else refusal(_STATUSES[status], StoredClaim.decode(next(against)), now_ms=now_ms)
-        for status, token, attempt, crashes in _ANSWER.iter_unpack(packed[_NOW.size :])
+        for status, token, attempt, crashes, tries in _ANSWER.iter_unpack(packed[_NOW.size :])
     ]

@@ -1,12 +1,12 @@
 -- Extends a batch of leases: core/claim_rules.py apply_renew. The stored layout is drawn in claim.lua.
 --
 -- KEYS     one a claim in hand
--- ARGV[1]  claims in hand, 18 bytes each: nonce 8, token u64, attempt u16 (big endian)
+-- ARGV[1]  claims in hand, 20 bytes each: nonce 8, token u64, attempt u16, tries u16 (big endian)
 -- ARGV[2]  lease in ms        ARGV[3]  time to live of a claim in progress, in ms
 -- returns  one byte a claim: 1 extended, 0 no longer ours
 -- errors   'CLAIM <index> <what is wrong>' when a stored value cannot be read; then nothing was written
 
-local VERSION, HEAD_BYTES, HELD_BYTES = 1, 72, 18
+local VERSION, HEAD_BYTES, HELD_BYTES = 1, 74, 20
 local IN_PROGRESS, DEAD_STATE = 1, 4
 
 local sub, byte, max = string.sub, string.byte, math.max
@@ -40,9 +40,11 @@ for i = 1, #KEYS do
   local key, at = KEYS[i], (i - 1) * HELD_BYTES + 1
   local value = found[key]
   local owner = sub(in_hand, at, at + 15)
-  if value and byte(value, 2) == IN_PROGRESS and sub(value, 9, 24) == owner then
-    local stored_attempt, attempt = unpack('>I2', value, 3), unpack('>I2', in_hand, at + 16)
-    value = sub(value, 1, 2) .. pack('>I2', max(stored_attempt, attempt)) .. sub(value, 5, 24) .. lease_end .. sub(value, 33)
+  if value and byte(value, 2) == IN_PROGRESS and sub(value, 11, 26) == owner then
+    local stored_attempt, copy, crashes, stored_tries = unpack('>I2I2I2I2', value, 3)
+    local attempt, tries = unpack('>I2I2', in_hand, at + 16)
+    local counts = pack('>I2I2I2I2', max(stored_attempt, attempt), copy, crashes, max(stored_tries, tries))
+    value = sub(value, 1, 2) .. counts .. sub(value, 11, 26) .. lease_end .. sub(value, 35)
     call('SET', key, value, 'PX', ttl_ms)
     found[key] = value
     answers[i] = '\1'

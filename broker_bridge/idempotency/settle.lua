@@ -1,18 +1,19 @@
 -- Ends a batch of claims: core/claim_rules.py SETTLE_RULES. The stored layout is drawn in claim.lua.
 --
 -- KEYS     one a settlement
--- ARGV[1]  settlements: nonce 8, token u64, kind u8, attempt u16, length u16 (big endian), then that many bytes of detail
+-- ARGV[1]  settlements: nonce 8, token u64, kind u8, attempt u16, tries u16, length u16 (big endian), then that many bytes
+--          of detail
 -- ARGV[2]  time to live of a settled claim, in ms
 -- returns  one byte a settlement: 1 OK, 2 STALE
 -- errors   'CLAIM <index> <what is wrong>' when a stored value cannot be read; then nothing was written
 
-local VERSION, HEAD_BYTES, SETTLEMENT_BYTES = 1, 72, 21
+local VERSION, HEAD_BYTES, SETTLEMENT_BYTES = 1, 74, 23
 local IN_PROGRESS, RETRY, COMPLETED, DEAD_STATE = 1, 2, 3, 4
 local COMPLETE, HAND_TO_COPY, RELEASE, BURY = 1, 2, 3, 4 -- settlement kinds
 local TARGET = { [COMPLETE] = COMPLETED, [HAND_TO_COPY] = RETRY, [RELEASE] = RETRY, [BURY] = DEAD_STATE }
 local OK, STALE = '\1', '\2'
 
-local sub, byte = string.sub, string.byte
+local sub, byte, max = string.sub, string.byte, math.max
 local pack, unpack = struct.pack, struct.unpack
 local call = redis.call
 
@@ -42,19 +43,21 @@ for i = 1, #KEYS do
   local key = KEYS[i]
   local value = found[key]
   local owner = sub(settlements, at, at + 15)
-  local kind, attempt, length = unpack('>BI2I2', settlements, at + 16)
+  local kind, attempt, tries, length = unpack('>BI2I2I2', settlements, at + 16)
   answers[i] = STALE
-  if value and sub(value, 9, 24) == owner then
+  if value and sub(value, 11, 26) == owner then
     local state, target = byte(value, 2), TARGET[kind]
     local after
     if state == IN_PROGRESS then
-      local counts, detail = sub(value, 3, 6), ''
+      local spent, copy, crashes, stored_tries = unpack('>I2I2I2I2', value, 3)
+      local detail = ''
       if kind == HAND_TO_COPY then
-        counts = pack('>I2I2', attempt, attempt)
+        spent, copy = attempt, attempt
       elseif kind ~= RELEASE then
         detail = sub(settlements, at + SETTLEMENT_BYTES, at + SETTLEMENT_BYTES + length - 1)
       end
-      after = pack('>BB', VERSION, target) .. counts .. sub(value, 7, 64) .. settled_at .. detail
+      after = pack('>BBI2I2I2I2', VERSION, target, spent, copy, crashes, max(stored_tries, tries))
+        .. sub(value, 11, 66) .. settled_at .. detail
     elseif state == target then
       after = value -- a repeated call; written again, so that WAIT after it waits for something
     end

@@ -55,23 +55,27 @@ async def settle(
     *,
     attempt: int = 0,
     detail: bytes = b"",
+    tries: int = 0,
     ttl_ms: int = DAY_MS,
 ) -> SettleStatus:
-    settlement = Settlement(request.key, request.nonce, token, kind, attempt, detail)
+    settlement = Settlement(request.key, request.nonce, token, kind, attempt, detail, tries)
     (status,) = await lab.store.settle(lab.group, [settlement], ttl_ms=ttl_ms)
     return status
 
 
-async def ended(lab: Lab, request: ClaimRequest, kind: SettleKind, *, attempt: int = 0, detail: bytes = b"") -> int:
+async def ended(
+    lab: Lab, request: ClaimRequest, kind: SettleKind, *, attempt: int = 0, detail: bytes = b"", tries: int = 0
+) -> int:
     token = await granted(lab, request)
-    assert await settle(lab, request, token, kind, attempt=attempt, detail=detail) is OK
+    assert await settle(lab, request, token, kind, attempt=attempt, detail=detail, tries=tries) is OK
     return token
 
 
-async def renew(lab: Lab, request: ClaimRequest, token: int, *, attempt: int = 0, lease_ms: int = LONG_MS) -> bool:
-    (extended,) = await lab.store.renew(
-        lab.group, [Held(request.key, request.nonce, token, attempt)], lease_ms=lease_ms
-    )
+async def renew(
+    lab: Lab, request: ClaimRequest, token: int, *, attempt: int = 0, tries: int = 0, lease_ms: int = LONG_MS
+) -> bool:
+    held = Held(request.key, request.nonce, token, attempt, tries)
+    (extended,) = await lab.store.renew(lab.group, [held], lease_ms=lease_ms)
     return extended
 
 

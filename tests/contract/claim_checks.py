@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+import claim_checks_counts
 import claim_checks_ending
 import claim_checks_holding
 from claim_labs import Lab
@@ -14,7 +15,7 @@ from claim_labs import Lab
 Check = Callable[[Lab], Awaitable[None]]
 CHECKS: dict[str, Check] = {
     name.removeprefix("check_"): check
-    for module in (claim_checks_holding, claim_checks_ending)
+    for module in (claim_checks_holding, claim_checks_ending, claim_checks_counts)
     for name, check in vars(module).items()
     if name.startswith("check_")
 }

@@ -237,6 +237,8 @@ async def check_what_does_not_fit_is_refused_before_anything_is_written(lab: Lab
         await settle(lab, good, -1, SettleKind.COMPLETE)
     with pytest.raises(UsageError):
         await renew(lab, good, token, attempt=MAX_ATTEMPT + 1)
+    with pytest.raises(UsageError):
+        await renew(lab, good, token, tries=-1)
     assert (await view(lab, good)).state is ClaimState.IN_PROGRESS
 
 

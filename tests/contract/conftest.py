@@ -14,7 +14,9 @@ from broker_bridge.stack.processes import this_process
 from broker_bridge.stack.redis_server import RedisServer
 from broker_bridge.stack.server import Surroundings
 
-pytest.register_assert_rewrite("claim_calls", "claim_checks_ending", "claim_checks_holding", "claim_labs")
+pytest.register_assert_rewrite(
+    "claim_calls", "claim_checks_counts", "claim_checks_ending", "claim_checks_holding", "claim_labs"
+)
 
 
 def locate_redis() -> Path:

@@ -7,12 +7,21 @@ import uuid
 from collections.abc import Sequence
 
 import pytest
-from claim_calls import LONG_MS
+from claim_calls import DAY_MS, LONG_MS
 from claim_checks import CHECKS
 from claim_labs import Lab, MemoryLab, RedisLab
 from redis.asyncio import Redis
 
-from broker_bridge.core.claim import ClaimAnswer, ClaimRequest, ClaimState, ClaimStatus, Held, Settlement, SettleStatus
+from broker_bridge.core.claim import (
+    ClaimAnswer,
+    ClaimRequest,
+    ClaimState,
+    ClaimStatus,
+    Held,
+    SettleKind,
+    Settlement,
+    SettleStatus,
+)
 from broker_bridge.core.claim_rules import apply_claim, apply_settle
 from broker_bridge.errors import BridgeError
 from broker_bridge.idempotency.memory import MemoryStore
@@ -137,6 +146,38 @@ class RefusesRepetition(MemoryStore):
         return super()._settle_one(group, settlement, ttl_ms)
 
 
+class ForgetsTriesOnRelease(MemoryStore):
+    """Takes letting go for not having tried."""
+
+    def _settle_one(self, group: str, settlement: Settlement, ttl_ms: int) -> SettleStatus:
+        if settlement.kind is SettleKind.RELEASE:
+            settlement = settlement._replace(tries=0)
+        return super()._settle_one(group, settlement, ttl_ms)
+
+
+class ForgetsTriesOnTakeOver(MemoryStore):
+    """What a dead worker tried is forgotten with it."""
+
+    def _claim_one(self, group: str, request: ClaimRequest, lease_ms: int) -> ClaimAnswer:
+        stored = self._read(group, request.key)
+        answer = super()._claim_one(group, request, lease_ms)
+        if stored and stored.state is ClaimState.IN_PROGRESS and answer.token > stored.token:
+            taken = self._read(group, request.key)
+            assert taken
+            self._write(group, request.key, taken._replace(tries=0), DAY_MS)
+            answer = answer._replace(tries=0)
+        return answer
+
+
+class CountsTriesOverLives(MemoryStore):
+    """A message replayed from the dead letters is announced as a repeat of the life before."""
+
+    def _claim_one(self, group: str, request: ClaimRequest, lease_ms: int) -> ClaimAnswer:
+        stored = self._read(group, request.key)
+        answer = super()._claim_one(group, request, lease_ms)
+        return answer._replace(tries=max(answer.tries, stored.tries)) if stored else answer
+
+
 class MixesGroups(MemoryStore):
     """One name space for all groups."""
 
@@ -157,6 +198,9 @@ BROKEN_STORES: list[tuple[type[MemoryStore], str]] = [
     (RenewsForAnyone, "only_the_owner_renews"),
     (KeepsForEver, "a_settled_claim_is_forgotten_after_its_time"),
     (RefusesRepetition, "a_repeated_settlement_is_ok"),
+    (ForgetsTriesOnRelease, "tries_are_never_forgotten"),
+    (ForgetsTriesOnTakeOver, "tries_outlive_the_worker_that_made_them"),
+    (CountsTriesOverLives, "a_new_life_starts_without_tries"),
     (MixesGroups, "groups_do_not_meet"),
 ]
 
@@ -164,14 +208,19 @@ CLAIM, RENEW, SETTLE = "_claim_script", "_renew_script", "_settle_script"
 BROKEN_SCRIPTS: list[tuple[str, str, str, str]] = [
     (CLAIM, "max(stored_token + 1, now_us)", "1", "after_the_lease_another_owner_takes_over"),
     (CLAIM, "max(stored_token + 1, now_us)", "stored_token", "after_the_lease_another_owner_takes_over"),
-    (CLAIM, "now_us, attempt, attempt, 0", "1, attempt, attempt, 0", "a_settled_claim_is_forgotten_after_its_time"),
-    (CLAIM, "sub(value, 9, 16) == nonce", "false", "a_repeated_claim_gets_the_same_token_and_the_lease_anew"),
-    (CLAIM, "sub(value, 9, 16) == nonce", "true", "another_owner_waits_for_the_lease"),
+    (
+        CLAIM,
+        "now_us, attempt, attempt, 0, 0",
+        "1, attempt, attempt, 0, 0",
+        "a_settled_claim_is_forgotten_after_its_time",
+    ),
+    (CLAIM, "sub(value, 11, 18) == nonce", "false", "a_repeated_claim_gets_the_same_token_and_the_lease_anew"),
+    (CLAIM, "sub(value, 11, 18) == nonce", "true", "another_owner_waits_for_the_lease"),
     (CLAIM, "now_ms < unpack", "now_ms >= unpack", "another_owner_waits_for_the_lease"),
     (CLAIM, "stored_fingerprint ~= NONE", "true", "an_unknown_payload_conflicts_with_nothing"),
     (CLAIM, "return CONFLICT", "return GRANTED, 'again'", "another_payload_conflicts_in_every_state"),
-    (CLAIM, "replay ~= sub(value, 41, 48)", "true", "each_replay_gives_one_new_life"),
-    (CLAIM, "spent, copy, crashes = 0, 0, 0", "", "each_replay_gives_one_new_life"),
+    (CLAIM, "replay ~= sub(value, 43, 50)", "true", "each_replay_gives_one_new_life"),
+    (CLAIM, "spent, copy, crashes, tries = 0, 0, 0, 0", "", "each_replay_gives_one_new_life"),
     (CLAIM, "min(stored_crashes + 1, MAX_COUNT)", "0", "crashes_add_up_and_attempts_are_not_forgotten"),
     (CLAIM, "max(stored_attempt, attempt)", "attempt", "crashes_add_up_and_attempts_are_not_forgotten"),
     (CLAIM, "unpack('>I2', value, 5)", "unpack('>I2', value, 3)", "a_released_record_comes_again_as_it_was"),
@@ -182,17 +231,41 @@ BROKEN_SCRIPTS: list[tuple[str, str, str, str]] = [
         "an_older_copy_that_took_over_comes_again_when_released",
     ),
     (CLAIM, "found[key] = value", "", "a_batch_is_applied_in_order"),
-    (RENEW, "sub(value, 9, 24) == owner", "true", "only_the_owner_renews"),
+    (RENEW, "sub(value, 11, 26) == owner", "true", "only_the_owner_renews"),
     (RENEW, "byte(value, 2) == IN_PROGRESS", "true", "only_the_owner_renews"),
     (RENEW, "max(stored_attempt, attempt)", "attempt", "renewal_extends_the_lease_and_writes_attempts_down"),
-    (RENEW, ".. lease_end ..", ".. sub(value, 25, 32) ..", "renewal_extends_the_lease_and_writes_attempts_down"),
-    (SETTLE, "sub(value, 9, 24) == owner", "true", "only_the_owner_settles"),
-    (SETTLE, "sub(value, 9, 24) == owner", "sub(value, 9, 16) == sub(owner, 1, 8)", "only_the_owner_settles"),
+    (RENEW, ".. lease_end ..", ".. sub(value, 27, 34) ..", "renewal_extends_the_lease_and_writes_attempts_down"),
+    (SETTLE, "sub(value, 11, 26) == owner", "true", "only_the_owner_settles"),
+    (SETTLE, "sub(value, 11, 26) == owner", "sub(value, 11, 18) == sub(owner, 1, 8)", "only_the_owner_settles"),
     (SETTLE, "state == target", "false", "a_repeated_settlement_is_ok"),
-    (SETTLE, "pack('>I2I2', attempt, attempt)", "counts", "a_retry_goes_to_the_newest_copy"),
+    (SETTLE, "spent, copy = attempt, attempt", "", "a_retry_goes_to_the_newest_copy"),
     (SETTLE, "kind == HAND_TO_COPY", "kind ~= COMPLETE", "a_released_record_comes_again_as_it_was"),
     (SETTLE, "'PX', ttl_ms", "'PX', '86400000'", "a_settled_claim_is_forgotten_after_its_time"),
     (SETTLE, "at = at + SETTLEMENT_BYTES + length", "at = at + SETTLEMENT_BYTES", "a_large_batch_keeps_its_order"),
+    (CLAIM, "crashes, tries = stored_crashes, stored_tries", "crashes = stored_crashes", "tries_are_never_forgotten"),
+    (
+        CLAIM,
+        "min(stored_crashes + 1, MAX_COUNT)",
+        "stored_crashes + 1 tries = 0",
+        "tries_outlive_the_worker_that_made_them",
+    ),
+    (CLAIM, "0, 0, 0, 0", "0, 0, 0, stored_tries", "a_new_life_starts_without_tries"),
+    (
+        CLAIM,
+        "GRANTED, token, spent, crashes, tries)",
+        "GRANTED, token, spent, crashes, 0)",
+        "tries_are_never_forgotten",
+    ),
+    (RENEW, "max(stored_tries, tries)", "stored_tries", "tries_outlive_the_worker_that_made_them"),
+    (RENEW, "max(stored_tries, tries)", "tries", "tries_are_never_forgotten"),
+    (SETTLE, "max(stored_tries, tries)", "stored_tries", "tries_are_never_forgotten"),
+    (SETTLE, "max(stored_tries, tries)", "tries", "tries_are_never_forgotten"),
+    (
+        SETTLE,
+        "max(stored_tries, tries)",
+        "kind == RELEASE and stored_tries or max(stored_tries, tries)",
+        "tries_are_never_forgotten",
+    ),
 ]
 
 

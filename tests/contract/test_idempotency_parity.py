@@ -51,6 +51,7 @@ requests = st.builds(
     replay=st.sampled_from(REPLAYS),
 )
 leases = st.sampled_from([LONG_MS, OVER_AT_ONCE_MS])
+tries = st.sampled_from([0, 0, 1, 2, 3, 0xFFFF, 0x10000])
 picks = st.integers(0, 5)  # which of the latest grants; small numbers are the latest
 nudges = st.sampled_from([0, 0, 0, 0, 1, -1])  # a token that is not quite right
 
@@ -100,30 +101,30 @@ class BothStores(RuleBasedStateMachine):
             return KEYS[0], NONCES[0], 1, 1
         return self.grants[-1 - pick % len(self.grants)]
 
-    @rule(chosen=st.lists(st.tuples(picks, nudges, st.integers(0, 4)), min_size=1, max_size=3), lease_ms=leases)
-    def renew(self, chosen: list[tuple[int, int, int]], lease_ms: int) -> None:
+    @rule(chosen=st.lists(st.tuples(picks, nudges, st.integers(0, 4), tries), min_size=1, max_size=3), lease_ms=leases)
+    def renew(self, chosen: list[tuple[int, int, int, int]], lease_ms: int) -> None:
         mine, theirs = [], []
-        for pick, nudge, attempt in chosen:
+        for pick, nudge, attempt, tried in chosen:
             claimed, nonce, token, other = self.grant(pick)
-            mine.append(Held(claimed, nonce, token + nudge, attempt))
-            theirs.append(Held(claimed, nonce, other + nudge, attempt))
+            mine.append(Held(claimed, nonce, token + nudge, attempt, tried))
+            theirs.append(Held(claimed, nonce, other + nudge, attempt, tried))
         assert self.run(self.memory.renew(self.group, mine, lease_ms=lease_ms)) == self.run(
             self.redis.renew(self.group, theirs, lease_ms=lease_ms)
         )
 
     @rule(
         chosen=st.lists(
-            st.tuples(picks, nudges, st.sampled_from(SettleKind), st.integers(0, 3), st.binary(max_size=20)),
+            st.tuples(picks, nudges, st.sampled_from(SettleKind), st.integers(0, 3), st.binary(max_size=20), tries),
             min_size=1,
             max_size=3,
         )
     )
-    def settle(self, chosen: list[tuple[int, int, SettleKind, int, bytes]]) -> None:
+    def settle(self, chosen: list[tuple[int, int, SettleKind, int, bytes, int]]) -> None:
         mine, theirs = [], []
-        for pick, nudge, kind, attempt, detail in chosen:
+        for pick, nudge, kind, attempt, detail, tried in chosen:
             claimed, nonce, token, other = self.grant(pick)
-            mine.append(Settlement(claimed, nonce, token + nudge, kind, attempt, detail))
-            theirs.append(Settlement(claimed, nonce, other + nudge, kind, attempt, detail))
+            mine.append(Settlement(claimed, nonce, token + nudge, kind, attempt, detail, tried))
+            theirs.append(Settlement(claimed, nonce, other + nudge, kind, attempt, detail, tried))
         assert self.run(self.memory.settle(self.group, mine, ttl_ms=DAY_MS)) == self.run(
             self.redis.settle(self.group, theirs, ttl_ms=DAY_MS)
         )

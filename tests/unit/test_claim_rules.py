@@ -50,6 +50,7 @@ stored_claims = st.builds(
     attempt=counts,
     copy_attempt=counts,
     crashes=counts,
+    tries=counts,
     nonce=st.sampled_from([b"nonce--1", b"nonce--2"]),
     token=st.integers(1, NOW_US + 10),
     lease_end_ms=st.integers(NOW_US // 1000 - 2, NOW_US // 1000 + 2),
@@ -74,13 +75,13 @@ requests = st.builds(
 def test_a_stored_claim_survives_its_layout(stored: StoredClaim) -> None:
     value = stored.encode()
     assert StoredClaim.decode(value) == stored
-    assert len(value) == FORMAT.size + len(stored.detail) == 72 + len(stored.detail)
+    assert len(value) == FORMAT.size + len(stored.detail) == 74 + len(stored.detail)
     assert value[0] == 1
 
 
 @given(st.binary(max_size=100))
 def test_any_other_bytes_are_refused(value: bytes) -> None:
-    if len(value) >= 72 and value[0] == 1 and 1 <= value[1] <= 4:
+    if len(value) >= 74 and value[0] == 1 and 1 <= value[1] <= 4:
         assert StoredClaim.decode(value).encode() == value
     else:
         with pytest.raises(ClaimUnreadableError):
@@ -109,17 +110,20 @@ def test_a_claim_is_answered_by_the_first_row_that_matches(stored: StoredClaim |
         assert after.token == stored.token if repeated else after.token > stored.token
     assert after.attempt <= MAX_ATTEMPT
     assert after.crashes <= MAX_ATTEMPT
+    assert answer.tries == after.tries
+    if stored is not None:
+        assert after.tries == (0 if stored.state is ClaimState.DEAD else stored.tries), "only a new life starts at 0"
 
 
-@given(stored_claims, st.sampled_from(SettleKind), st.booleans(), st.booleans(), counts)
+@given(stored_claims, st.sampled_from(SettleKind), st.booleans(), st.booleans(), counts, st.integers(0, 1 << 40))
 def test_only_the_owner_changes_a_claim(
-    stored: StoredClaim, kind: SettleKind, right_nonce: bool, right_token: bool, attempt: int
+    stored: StoredClaim, kind: SettleKind, right_nonce: bool, right_token: bool, attempt: int, tries: int
 ) -> None:
     nonce = stored.nonce if right_nonce else b"stranger"
     token = stored.token if right_token else stored.token + 1
-    settlement = Settlement(KEY, nonce, token, kind, attempt, b"detail")
+    settlement = Settlement(KEY, nonce, token, kind, attempt, b"detail", tries)
     status, after = apply_settle(stored, settlement, now_us=NOW_US)
-    renewed = apply_renew(stored, Held(KEY, nonce, token, attempt), now_us=NOW_US, lease_ms=LEASE_MS)
+    renewed = apply_renew(stored, Held(KEY, nonce, token, attempt, tries), now_us=NOW_US, lease_ms=LEASE_MS)
     if not (right_nonce and right_token):
         assert (status, after, renewed) == (SettleStatus.STALE, None, None)
     elif stored.state is ClaimState.IN_PROGRESS:
@@ -128,6 +132,7 @@ def test_only_the_owner_changes_a_claim(
         assert after.settled_at_ms == NOW_US // 1000
         assert renewed is not None
         assert renewed.attempt == max(stored.attempt, attempt)
+        assert renewed.tries == after.tries == min(max(stored.tries, tries), MAX_ATTEMPT)
         assert apply_settle(after, settlement, now_us=NOW_US + 5_000) == (SettleStatus.OK, after), "a repeated call"
     else:
         assert renewed is None
@@ -191,7 +196,7 @@ class OneKey(RuleBasedStateMachine):
         self.completions = 0
         self.dead = 0
         self.last_token = 0
-        self.lease_end_us = 0
+        self.tries = 0  # the most that an owner has written down
 
     def write(self, after: StoredClaim | None) -> None:
         self.stored = after or self.stored
@@ -208,7 +213,8 @@ class OneKey(RuleBasedStateMachine):
             assert answer.token > self.last_token, "I8: a later execution has a larger token"
             self.last_token = answer.token
             self.copies.remove(carried)
-            self.in_hand.append((carried, Held(KEY, request.nonce, answer.token, answer.attempt)))
+            assert answer.tries == self.tries, "every try that was written down, whoever made it"
+            self.in_hand.append((carried, Held(KEY, request.nonce, answer.token, answer.attempt, answer.tries)))
         elif answer.status is not ClaimStatus.BUSY:
             self.copies.remove(carried)
         self.write(after)
@@ -218,9 +224,11 @@ class OneKey(RuleBasedStateMachine):
         if self.in_hand:
             place = which % len(self.in_hand)
             carried, held = self.in_hand[place]
-            held = held._replace(attempt=held.attempt + spent)
+            held = held._replace(attempt=held.attempt + spent, tries=held.tries + spent + 1)  # one was not charged
             self.in_hand[place] = (carried, held)
-            self.write(apply_renew(self.stored, held, now_us=self.now_us, lease_ms=LEASE_MS))
+            after = apply_renew(self.stored, held, now_us=self.now_us, lease_ms=LEASE_MS)
+            self.tries = self.tries if after is None else held.tries
+            self.write(after)
 
     @rule(which=st.integers(0, 5), kind=st.sampled_from(SettleKind))
     def settle(self, which: int, kind: SettleKind) -> None:
@@ -231,12 +239,15 @@ class OneKey(RuleBasedStateMachine):
         if kind is SettleKind.RETRY:
             self.copies.append(attempt)  # acknowledged by Kafka before the claim is settled
         status, after = apply_settle(
-            self.stored, Settlement(KEY, held.nonce, held.token, kind, attempt), now_us=self.now_us
+            self.stored,
+            Settlement(KEY, held.nonce, held.token, kind, attempt, tries=held.tries + 1),
+            now_us=self.now_us,
         )
         self.write(after)
         if kind is SettleKind.RELEASE:
             self.copies.append(carried)  # its offset was not committed: it comes again
         if status is SettleStatus.OK:
+            self.tries = held.tries + 1
             self.completions += kind is SettleKind.COMPLETE
             self.dead += kind is SettleKind.DEAD
 
