@@ -18,6 +18,7 @@ Whether trying again can help is data on the error (``retriable``), never a gues
     │   └── OffsetOutOfRangeError offset_out_of_range
     ├── StoreError                redis_unavailable          (retriable)
     │   └── ClaimUnreadableError  claim_unreadable           what is stored under the key is not a claim we can read
+    ├── DatabaseError             database_unavailable       (retriable) the SQL database of an outbox
     ├── ContractError             contract_invalid
     │   ├── SchemaUnknownError    schema_unknown             the schema id or subject is nowhere
     │   ├── MalformedError        avro_malformed             the bytes are not what the schema says
@@ -32,7 +33,8 @@ Whether trying again can help is data on the error (``retriable``), never a gues
     │   ├── TargetUnavailableError target_unavailable        (retriable, may be an outage)
     │   ├── KeyConflictError      key_conflict               same idempotency key, other payload
     │   ├── CrashSuspectError     crash_suspect              workers died while holding this message
-    │   └── OutputInvalidError    output_invalid             the target's answer does not fit the output contract
+    │   ├── OutputInvalidError    output_invalid             the target's answer does not fit the output contract
+    │   └── FencedError           fenced                     (retriable) a later claim has written under this key
     ├── ReplayError               replay_failed
     │   ├── PlanInvalidError      plan_invalid
     │   └── PlanRefusedError      plan_refused
@@ -184,6 +186,14 @@ class ClaimUnreadableError(StoreError):
     )
 
 
+class DatabaseError(BridgeError):
+    """The SQL database of an outbox could not be reached or refused a statement."""
+
+    code = "database_unavailable"
+    title = "Database does not answer"
+    retriable = True
+
+
 class ContractError(BridgeError):
     """Something about a schema or about bytes that claim to follow one."""
 
@@ -315,6 +325,14 @@ class OutputInvalidError(DeliveryError):
 
     code = "output_invalid"
     title = "Answer does not fit the output contract"
+
+
+class FencedError(DeliveryError):
+    """A holder with a larger fencing token has written under this key already; this one must not."""
+
+    code = "fenced"
+    title = "A later holder has written already"
+    retriable = True
 
 
 class ReplayError(BridgeError):

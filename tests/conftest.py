@@ -6,13 +6,21 @@ The servers end with the test process, also when that is killed; a missing progr
 from __future__ import annotations
 
 import re
+import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
+import psycopg
 import pytest
 import redis
 
 from broker_bridge.stack import LocalStack, StackSpec
+from broker_bridge.stack.ports import free_port
+from broker_bridge.stack.postgres_server import PostgresServer, find_postgres
+from broker_bridge.stack.processes import this_process
+from broker_bridge.stack.server import Surroundings
 
 
 @pytest.fixture(scope="session")
@@ -39,6 +47,38 @@ def redis_url(stack: LocalStack) -> str:
     with redis.Redis.from_url(stack.redis_url) as client:
         client.flushall()
     return stack.redis_url
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A real PostgreSQL on a free loopback port, shared by all tests of the run.
+
+    Its folder is not below pytest's own, which root keeps from the user that PostgreSQL runs as.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="broker-bridge-postgres-"))
+    folder.chmod(0o755)
+    server = PostgresServer(
+        port=free_port(),
+        folder=folder / "server",
+        programs=find_postgres(install=True),
+        surroundings=Surroundings(tied_to=this_process(), boot_deadline_s=60, on_change=lambda: None),
+    )
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """URL of an empty database for this test; it goes with it, whoever is still connected."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(postgres_server.url, autocommit=True) as admin:
+        admin.execute(f'CREATE DATABASE "{name}"')
+        yield postgres_server.database_url(name)
+        admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 @pytest.fixture

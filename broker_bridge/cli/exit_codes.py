@@ -46,6 +46,7 @@ BY_ERROR: Final[dict[type[errors.BridgeError], ExitCode]] = {
     errors.RecordTooLargeError: ExitCode.BAD_INPUT,
     errors.OffsetOutOfRangeError: ExitCode.NOT_FOUND,
     errors.StoreError: ExitCode.UNAVAILABLE,
+    errors.DatabaseError: ExitCode.UNAVAILABLE,
     errors.ContractError: ExitCode.BAD_INPUT,
     errors.SchemaUnknownError: ExitCode.NOT_FOUND,
     errors.IncompatibleError: ExitCode.NO,

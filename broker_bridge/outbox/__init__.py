@@ -1,0 +1,1 @@
+"""The transactional outbox: events written in the service's own transaction, relayed to Kafka in key order."""
