@@ -5,7 +5,7 @@ No code is shared with the bridge or its audit, so a mistake there cannot hide i
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -48,6 +48,10 @@ def stream_is_as_sent(evidence: Evidence) -> Verdict:
         elif (record.id, record.key) != (line.id, line.key.encode()):
             verdict.offenders.append(f"{line.id}: the record at {line.place} has id {record.id!r}, key {record.key!r}")
     verdict.offenders += [f"{place}: nobody sent this record" for place in records if place not in expected]
+    if len(evidence.sent) != evidence.acknowledged:
+        verdict.offenders.append(
+            f"orders counted {evidence.acknowledged} answers, its manifest has {len(evidence.sent)}"
+        )
     verdict.counts = {"sent": len(evidence.sent), "in_topic": len(evidence.records)}
     return verdict
 
@@ -255,15 +259,6 @@ def audit_says_the_same(evidence: Evidence) -> Verdict:
             verdict.offenders.append(f"{name}: the audit says {theirs}, the data says {ours}")
     verdict.counts = {name: int(ours) for name, ours in expected.items()}
     return verdict
-
-
-def repeats_by_key(effects: Iterable[Effect]) -> dict[str, int]:
-    """How often payments saw each key beyond the first time."""
-    times: dict[str, int] = defaultdict(int)
-    for effect in effects:
-        if effect.kind in DELIVERED:
-            times[effect.key] += 1
-    return {key: count - 1 for key, count in times.items() if count > 1}
 
 
 ALL: tuple[Callable[[Evidence], Verdict], ...] = (

@@ -93,9 +93,11 @@ class Captured(NamedTuple):
 
 @dataclass(slots=True)
 class Evidence:
-    """Both sides of the books. ``topic`` is the source topic, ``audit`` what the bridge's own audit said (JSON)."""
+    """Both sides of the books. ``topic`` is the source topic, ``acknowledged`` how many records orders says that Kafka
+    took, ``audit`` what the bridge's own audit said (JSON)."""
 
     topic: str
+    acknowledged: int = 0
     sent: list[Sent] = field(default_factory=list)
     records: list[Stored] = field(default_factory=list)
     letters: list[Stored] = field(default_factory=list)

@@ -286,6 +286,7 @@ class Story:
             )
         )
         self.outcome.evidence.audit = self.audit
+        self.outcome.evidence.acknowledged = self.outcome.stream["records"]
         self.outcome.verdicts = run_all(self.outcome.evidence)
         self.outcome.load = os.getloadavg()
 

@@ -41,6 +41,10 @@ class Ledger:
         for line in whole[:kept].splitlines():
             self._learn(json.loads(line))
 
+    def close(self) -> None:
+        """Let another process have the file."""
+        os.close(self._file)
+
     def deliver(self, delivery: Delivery, order: dict[str, Any], *, accept_declined: bool) -> Answer:
         """Decide, write the line, and only then answer."""
         kind, code = self._decide(delivery, order, accept_declined)
