@@ -1,4 +1,4 @@
-"""docs/reliability.md: the tests it names exist, its claim table is the code's, no invariant and no fault is missing."""
+"""docs/reliability.md: its tests exist, its claim table is the code's, and no invariant or fault is missing."""
 
 from __future__ import annotations
 
