@@ -68,10 +68,11 @@ class CircuitBreaker:
         state = self.state(now_ms)
         return state is BreakerState.CLOSED or (state is BreakerState.HALF_OPEN and self._probes < self._policy.probes)
 
-    def admitted(self, now_ms: int) -> None:
-        """A message that ``may_admit`` allowed is being tried; in the half-open state it is one of the probes."""
-        if self.state(now_ms) is BreakerState.HALF_OPEN:
-            self._probes += 1
+    def admitted(self, now_ms: int) -> bool:
+        """A message that ``may_admit`` allowed is being tried; true where it is one of the probes."""
+        is_probe = self.state(now_ms) is BreakerState.HALF_OPEN
+        self._probes += is_probe
+        return is_probe
 
     def succeeded(self, key: object, now_ms: int) -> None:
         """A message was answered by the target, be it with a refusal: the target is there."""

@@ -28,6 +28,10 @@ class Watermark:
         self._open.append(offset)
         self._next = offset + 1
 
+    def has_read(self, offset: int) -> bool:
+        """Whether the offset, or one behind it, was tracked before."""
+        return self._next is not None and offset < self._next
+
     def settle(self, offset: int) -> None:
         """The tracked ``offset`` needs no further work. Settling twice is harmless, as is one that was not read yet."""
         opened = self._open

@@ -24,11 +24,13 @@ WORKER: ContextVar[str] = ContextVar("worker", default="")
 
 
 class Lifeline:
-    """What one worker is connected by. ``polling`` is cleared to hold its polls up, as a blocked event loop would."""
+    """What one worker is connected by. ``polling`` is cleared to hold its polls up, ``store_away`` set to keep the
+    store from it alone."""
 
     def __init__(self, name: str, transport: MemoryTransport, history: History | None) -> None:
         self.name = name
         self.cut = False
+        self.store_away = False
         self.transport = transport
         self.history = history
         self.members: list[tuple[str, str]] = []
@@ -57,6 +59,8 @@ class StoreLine:
     def _reach(self) -> IdempotencyStore:
         if self._line.cut:
             raise StoreError("the worker has crashed")
+        if self._line.store_away:
+            raise StoreError("this worker cannot reach the store")
         return self._store
 
     async def start(self) -> None:
@@ -78,6 +82,10 @@ class StoreLine:
     async def inspect(self, group: str, keys: Sequence[bytes]) -> list[ClaimView | None]:
         """See ``IdempotencyStore.inspect``."""
         return await self._reach().inspect(group, keys)
+
+    def losses(self) -> int:
+        """See ``IdempotencyStore.losses``."""
+        return self._store.losses()
 
     async def stop(self) -> None:
         """The store outlives its workers."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from operator import attrgetter
 
 from broker_bridge import headers as h
+from broker_bridge.core.claim import MAX_ATTEMPT
 from broker_bridge.core.disposition import SOURCE
 from broker_bridge.core.identity import claim_key, payload_fingerprint, replay_tag
 from broker_bridge.message import Record, TopicPartition
@@ -28,9 +29,10 @@ class Admission:
             part = self._p.assignment.get(TopicPartition(record.topic, record.partition))
             if part is None or part.gone:
                 continue
-            delivery = self._delivery(record, part)
+            if part.watermark.has_read(record.offset):
+                continue  # the consumer was set back: it is in hand or settled
+            delivery = self._delivery(record, part, now_ms)
             part.entered(record.offset)
-            self._p.enter((delivery,))
             if part.waiting or not part.ready or delivery.due_ms > now_ms:
                 part.waiting.append(delivery)
             elif not self._set_aside(delivery):
@@ -38,11 +40,12 @@ class Admission:
         return to_claim
 
     def due(self, now_ms: int) -> list[Delivery]:
-        """What was held back and may go on: the parked set is known, and a retry-lane record has fallen due."""
+        """What was held back and may go on, as far as there is room: the parked set is known, and a retry-lane record
+        has fallen due."""
         found: list[Delivery] = []
         for part in self._p.assignment.states():
             waiting = part.waiting
-            while waiting and part.ready and not part.gone and waiting[0].due_ms <= now_ms:
+            while waiting and part.ready and not part.gone and waiting[0].due_ms <= now_ms and self._p.room:
                 delivery = waiting.popleft()
                 if not self._set_aside(delivery):
                     found.append(delivery)
@@ -53,9 +56,8 @@ class Admission:
         heads = [part.waiting[0] for part in self._p.assignment.states() if part.waiting and part.ready]
         return min(map(attrgetter("due_ms"), heads), default=None)
 
-    def _delivery(self, record: Record, part: PartitionState) -> Delivery:
-        ours = part.lane != SOURCE
-        idempotency_key, origin = h.identify(record, trusted=ours)
+    def _delivery(self, record: Record, part: PartitionState, now_ms: int) -> Delivery:
+        idempotency_key, origin = part.identify(record)
         delivery = Delivery(
             record=record,
             part=part,
@@ -67,14 +69,17 @@ class Admission:
             size=len(record.value or b"") + len(record.key or b"") + 256,
             fingerprint=payload_fingerprint(record.value),
         )
-        if ours:
-            self._read_lane_headers(delivery)
+        if part.lane != SOURCE:
+            self._read_lane_headers(delivery, now_ms)
         return delivery
 
-    def _read_lane_headers(self, delivery: Delivery) -> None:
+    def _read_lane_headers(self, delivery: Delivery, now_ms: int) -> None:
+        """A worker whose clock is ahead, or garbage, may put a due time far off: no message waits longer than its lane
+        is long."""
         found = delivery.record.headers
-        delivery.attempt = h.int_of(found, h.ATTEMPT, 0)
-        delivery.due_ms = h.int_of(found, h.DUE_MS, 0)
+        longest_ms = self._p.retry.lanes_ms[delivery.lane] if delivery.lane >= 0 else 0
+        delivery.attempt = min(h.int_of(found, h.ATTEMPT, 0), MAX_ATTEMPT)
+        delivery.due_ms = min(h.int_of(found, h.DUE_MS, 0), now_ms + longest_ms)
         delivery.first_failure_ms = h.int_of(found, h.FIRST_FAILURE_MS, 0) or None
         delivery.replay_id = h.text_of(found, h.REPLAY_ID)
         delivery.replay = replay_tag(delivery.replay_id)
@@ -89,7 +94,9 @@ class Admission:
         return record.topic, record.partition, record.offset
 
     def _set_aside(self, delivery: Delivery) -> bool:
-        """Settle or park a source record without a claim where the parked set already says what becomes of it."""
+        """In hand from here on. Settle or park a source record without a claim where the parked set already says what
+        becomes of it."""
+        self._p.enter((delivery,))
         key, parked = delivery.record.key, delivery.part.parked
         if not delivery.from_source or key is None or not len(parked) or self._p.route.order != "key":
             return False

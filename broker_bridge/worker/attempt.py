@@ -15,8 +15,16 @@ from broker_bridge.consumer import Context
 from broker_bridge.contracts.codec import Codec
 from broker_bridge.contracts.contract import Contract
 from broker_bridge.core.timestamps import rfc3339
-from broker_bridge.errors import BridgeError, HandlerError, OutputInvalidError, TargetTimeoutError, ValueInvalidError
+from broker_bridge.errors import (
+    BridgeError,
+    HandlerError,
+    MalformedError,
+    OutputInvalidError,
+    TargetTimeoutError,
+    ValueInvalidError,
+)
 from broker_bridge.message import Message, OutgoingRecord, SchemaRef
+from broker_bridge.worker.cancellation import is_cancelled
 from broker_bridge.worker.delivery import Delivery
 from broker_bridge.worker.pipeline import Pipeline
 from broker_bridge.worker.targets.base import Target
@@ -42,10 +50,9 @@ class Attempt:
         """Try the message once. None means that the target took it, with ``delivery.output`` set if there is one to
         publish."""
         try:
-            if delivery.message is None:
-                delivery.message = self._decode(delivery)
-            answer = await self._deliver(delivery, delivery.message)
-            delivery.output = self._make_output(delivery, delivery.message, answer)
+            message = self._read(delivery)  # anew for each attempt: the last one may have changed it
+            answer = await self._deliver(delivery, message)
+            delivery.output = self._output_of(delivery, message, answer)
         except BridgeError as error:
             return error
         return None
@@ -61,15 +68,34 @@ class Attempt:
             is_lost=lambda: delivery.lost or delivery.part.gone,
         )
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(self._timeout_s) as limit:
                 return await self._target.deliver(message, context)
-        except BridgeError:
+        except (BridgeError, KeyboardInterrupt, GeneratorExit):
             raise
         except TimeoutError as error:
-            raise TargetTimeoutError(f"no answer within {self._timeout_s:g} s", target_code="timeout") from error
-        except Exception as error:
+            detail = f"no answer within {self._timeout_s:g} s" if limit.expired() else f"the handler raised {error!r}"
+            raise TargetTimeoutError(detail, target_code="timeout") from error
+        except BaseException as error:  # SystemExit too: one message must not end the worker
+            if isinstance(error, asyncio.CancelledError) and is_cancelled():
+                raise
             name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
             raise HandlerError(f"{name}: {error}", target_code=name) from error
+
+    def _read(self, delivery: Delivery) -> Message[Any]:
+        try:
+            return self._decode(delivery)
+        except BridgeError:
+            raise
+        except Exception as error:
+            raise MalformedError(f"reading the record raised {error!r}") from error
+
+    def _output_of(self, delivery: Delivery, message: Message[Any], answer: object) -> OutgoingRecord | None:
+        try:
+            return self._make_output(delivery, message, answer)
+        except BridgeError:
+            raise
+        except Exception as error:
+            raise OutputInvalidError(f"making the result's record raised {error!r}") from error
 
     def _decode(self, delivery: Delivery) -> Message[Any]:
         record, found = delivery.record, delivery.record.headers

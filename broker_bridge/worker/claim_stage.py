@@ -8,11 +8,12 @@ from collections.abc import Sequence
 
 from broker_bridge.core.claim import ClaimAnswer, ClaimStatus
 from broker_bridge.core.retry import backoff_ms
-from broker_bridge.errors import CrashSuspectError, KeyConflictError, StoreError
+from broker_bridge.errors import CrashSuspectError, KeyConflictError, StoreError, TransportError
 from broker_bridge.idempotency.base import IdempotencyStore
 from broker_bridge.observability import events
 from broker_bridge.worker.conflict import PayloadComparison
 from broker_bridge.worker.delivery import Delivery
+from broker_bridge.worker.give_back import give_back
 from broker_bridge.worker.pipeline import Pipeline
 from broker_bridge.worker.signal import WorkSignal
 
@@ -64,13 +65,18 @@ class ClaimStage:
     async def _claim(self, batch: list[Delivery]) -> None:
         answers, asked = await self._ask(batch)
         ready = 0
+        gone: list[Delivery] = []
         for delivery, answer in zip(asked, answers, strict=True):
             if delivery.part.gone:
-                self._p.retire(delivery, settled=False)
-                continue
-            ready += await self._apply(delivery, answer)
+                delivery.token = answer.token
+                gone.append(delivery)
+            else:
+                ready += await self._apply(delivery, answer)
         if ready:
             self._p.work.wake(ready)
+        await give_back(self._p, self._store, gone)
+        for delivery in gone:
+            self._p.retire(delivery, settled=False)
 
     async def _ask(self, batch: list[Delivery]) -> tuple[list[ClaimAnswer], list[Delivery]]:
         """Ask until the store answers: Kafka keeps the work meanwhile (policy ``block``).
@@ -101,6 +107,8 @@ class ClaimStage:
             return []
         route = self._p.route
         started = asyncio.get_running_loop().time()
+        for delivery in batch:
+            delivery.lease_end_s = started + route.claims.lease_ms / 1000
         answers = await self._store.claim(
             route.group, [delivery.request() for delivery in batch], lease_ms=route.claims.lease_ms
         )
@@ -128,7 +136,7 @@ class ClaimStage:
             case ClaimStatus.DEAD:
                 return self._drop(delivery, "already_dead", unpark=True)
             case ClaimStatus.SUPERSEDED:
-                return self._drop(delivery, "superseded", unpark=False)
+                return self._superseded(delivery, answer)
 
     def _granted(self, delivery: Delivery, answer: ClaimAnswer) -> int:
         delivery.token, delivery.crashes, delivery.busy_count = answer.token, answer.crashes, 0
@@ -159,13 +167,35 @@ class ClaimStage:
 
     def _busy(self, delivery: Delivery, answer: ClaimAnswer) -> int:
         """Another delivery of the key holds the claim. It keeps its place in its lane; no attempt is spent."""
+        return self._ask_again(delivery, within_ms=answer.retry_after_ms)
+
+    def _ask_again(self, delivery: Delivery, *, within_ms: int) -> int:
         delivery.busy_count += 1
-        wait = min(answer.retry_after_ms, _BUSY_MAX_MS, _BUSY_BASE_MS << min(delivery.busy_count - 1, 8))
+        wait = min(within_ms, _BUSY_MAX_MS, _BUSY_BASE_MS << min(delivery.busy_count - 1, 8))
         delivery.due_ms = self._p.clock.now_ms() + max(1, wait)
         return self._into_lanes(delivery, due_ms=delivery.due_ms)
 
+    def _superseded(self, delivery: Delivery, answer: ClaimAnswer) -> int:
+        """A newer copy is in a lane. Where it is a copy of this very record, later ones of the key wait behind it, also
+        if it was written by a worker that had lost the partition, after the parked set was rebuilt::
+
+            old owner                       new owner
+            m1 runs, partition is taken     rebuilds: nothing of the key in the lanes
+            m1 fails, copy to lane          m1: busy … superseded; m2 (same key) must not run before the copy
+
+        Where it is a copy of another record with the same idempotency key, this one is out of the lanes for good.
+        """
+        ours = answer.origin == delivery.packed_origin
+        key = delivery.record.key
+        if ours and key is not None and self._p.route.order == "key":
+            delivery.part.parked.park(key, delivery.origin.offset, max(delivery.lane, 0))
+        return self._drop(delivery, "superseded", unpark=not ours)
+
     async def _conflict(self, delivery: Delivery, answer: ClaimAnswer) -> int:
-        same = await self._comparison.is_same_payload(delivery, answer.origin)
+        try:
+            same = await self._comparison.is_same_payload(delivery, answer.origin)
+        except TransportError:
+            return self._ask_again(delivery, within_ms=_BUSY_MAX_MS)
         if same:
             return self._drop(delivery, _DUPLICATE, unpark=True)
         self._p.report(

@@ -27,11 +27,17 @@ class Committer:
 
     async def commit(self, states: Iterable[PartitionState]) -> None:
         """Commit the watermarks of ``states`` that have moved. A failure is not an error: the records would be read
-        again and skipped."""
+        again and skipped.
+
+        A state that a later assignment of its partition has replaced is left out: others may have committed more in
+        between (I4).
+        """
         moved = {
             state: offset
             for state in states
-            if (offset := state.watermark.committable) is not None and offset != state.committed
+            if self._p.assignment.get(state.tp) is state
+            and (offset := state.watermark.committable) is not None
+            and offset != state.committed
         }
         if not moved:
             return

@@ -13,7 +13,7 @@ import struct
 
 from broker_bridge.contracts.codec import Codec
 from broker_bridge.core.claim import pack_origin
-from broker_bridge.errors import BridgeError
+from broker_bridge.errors import BridgeError, TransportError
 from broker_bridge.message import Position, Record
 from broker_bridge.transport.base import LogReader, Transport
 from broker_bridge.worker.delivery import Delivery
@@ -29,7 +29,8 @@ class PayloadComparison:
         self._reader: LogReader | None = None
 
     async def is_same_payload(self, delivery: Delivery, first_origin: bytes) -> bool:
-        """True where both decode to equal values."""
+        """True where both decode to equal values. Raises ``TransportError`` where the first record cannot be read just
+        now: an outage must not turn a duplicate into a conflict."""
         first = await self._fetch(first_origin)
         if first is None:
             return False
@@ -52,7 +53,9 @@ class PayloadComparison:
                 await reader.start()
                 self._reader = reader
             return (await self._reader.fetch([Position(self._topic, partition, offset)]))[0]
-        except BridgeError:
+        except TransportError as error:
+            if error.retriable:
+                raise
             return None
 
     def _decoded(self, record: Record) -> object:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any
 
-from broker_bridge.core.claim import NO_REPLAY, ClaimRequest, Held
+from broker_bridge.core.claim import MAX_ATTEMPT, NO_REPLAY, ClaimRequest, Held
 from broker_bridge.core.disposition import REDRIVE, SOURCE
-from broker_bridge.message import Message, OutgoingRecord, Position, Record
+from broker_bridge.message import OutgoingRecord, Position, Record
 from broker_bridge.worker.partitions import PartitionState
 
 
@@ -17,10 +16,10 @@ class Delivery:
     """A record from the moment it is read until it is settled.
 
     ``lane`` is ``SOURCE``, ``REDRIVE`` or a retry lane's index. ``order_key`` is what order is kept within.
-    ``attempt`` counts attempts
-    spent in this life, ``holds`` the waits since the last one, ``unspent`` the tries that ended without spending one
-    (in an outage, say). ``token`` is 0 until the claim is granted. ``queued`` is true while the delivery is in the key
-    lanes.
+    ``attempt`` counts attempts spent in this life, ``holds`` the waits since the last one, ``unspent`` the tries that
+    ended without spending one (in an outage, say). ``token`` is 0 until the claim is granted, ``lease_end_s`` is until
+    when it surely holds, by the event loop's clock. ``queued`` is true while the delivery is in the key lanes,
+    ``probe`` while it tries a target that was away.
     """
 
     record: Record
@@ -45,7 +44,8 @@ class Delivery:
     lost: bool = False
     busy_count: int = 0
     started_ms: int = 0
-    message: Message[Any] | None = None
+    probe: bool = False
+    lease_end_s: float = 0.0
     output: OutgoingRecord | None = None
 
     @property
@@ -63,12 +63,22 @@ class Delivery:
         """Whether it was read from the redrive lane."""
         return self.part.lane == REDRIVE
 
+    @property
+    def packed_origin(self) -> bytes:
+        """Source coordinates as claims keep them."""
+        return self.part.pack_origin(self.origin)
+
+    @property
+    def claimed_attempt(self) -> int:
+        """``attempt`` as far as a claim can count."""
+        return min(self.attempt, MAX_ATTEMPT)
+
     def request(self) -> ClaimRequest:
         """The claim to ask for."""
         return ClaimRequest(
-            self.claim_key, self.nonce, self.fingerprint, self.part.pack_origin(self.origin), self.attempt, self.replay
+            self.claim_key, self.nonce, self.fingerprint, self.packed_origin, self.claimed_attempt, self.replay
         )
 
     def held(self) -> Held:
         """The claim in hand."""
-        return Held(self.claim_key, self.nonce, self.token, self.attempt)
+        return Held(self.claim_key, self.nonce, self.token, self.claimed_attempt)

@@ -32,9 +32,12 @@ class LeaseKeeper:
         if not deliveries:
             return
         held = [delivery.held() for delivery in deliveries]
+        until_s = asyncio.get_running_loop().time() + self._p.route.claims.lease_ms / 1000
         kept = await self._store.renew(self._p.route.group, held, lease_ms=self._p.route.claims.lease_ms)
         for delivery, ours in zip(deliveries, kept, strict=True):
-            if not ours and delivery in self._p.held and not delivery.lost:
+            if ours:
+                delivery.lease_end_s = until_s
+            elif delivery in self._p.held and not delivery.lost:
                 delivery.lost = True
                 self._p.metrics.lease_lost(self._p.route.name)
                 self._p.log.warning(events.LEASE_LOST, origin=str(delivery.origin), fencing_token=delivery.token)

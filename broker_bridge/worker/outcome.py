@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from broker_bridge import headers as h
 from broker_bridge.core.circuit_breaker import BreakerState
-from broker_bridge.core.claim import SettleKind, Settlement, pack_place
+from broker_bridge.core.claim import MAX_ATTEMPT, SettleKind, Settlement, pack_place
 from broker_bridge.core.dead_letter import Failure, write_dead_letter
 from broker_bridge.core.disposition import Disposition, Ended, Verdict, decide
 from broker_bridge.core.retry_record import write_retry
@@ -55,7 +55,8 @@ class Outcome:
         detail = b""
         if kind is SettleKind.DEAD and self.position is not None:
             detail = pack_place(self.position.partition, self.position.offset)
-        return Settlement(delivery.claim_key, delivery.nonce, delivery.token, kind, self.attempt, detail)
+        attempt = min(self.attempt, MAX_ATTEMPT)
+        return Settlement(delivery.claim_key, delivery.nonce, delivery.token, kind, attempt, detail)
 
 
 class OutcomePlanner:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
+from broker_bridge import headers as h
 from broker_bridge.core.claim import pack_origin
 from broker_bridge.core.disposition import SOURCE
 from broker_bridge.core.parking import ParkingLot
 from broker_bridge.core.watermark import Watermark
-from broker_bridge.message import Position, TopicPartition
+from broker_bridge.headers import Identity
+from broker_bridge.message import Position, Record, TopicPartition
 
 if TYPE_CHECKING:
     from broker_bridge.worker.delivery import Delivery
@@ -27,10 +29,23 @@ class PartitionState:
     partition is not fetched. ``parked`` is shared by the source partition and the lanes of the same number.
     """
 
-    __slots__ = ("_emptied", "committed", "gone", "in_flight", "lane", "parked", "ready", "tp", "waiting", "watermark")
+    __slots__ = (
+        "_emptied",
+        "committed",
+        "gone",
+        "in_flight",
+        "lane",
+        "parked",
+        "ready",
+        "topics",
+        "tp",
+        "waiting",
+        "watermark",
+    )
 
-    def __init__(self, tp: TopicPartition, lane: int, parked: ParkingLot) -> None:
+    def __init__(self, tp: TopicPartition, lane: int, parked: ParkingLot, topics: Collection[str]) -> None:
         self.tp = tp
+        self.topics = topics
         self.lane = lane
         self.parked = parked
         self.watermark = Watermark()
@@ -53,10 +68,19 @@ class PartitionState:
             self._emptied.set()
 
     async def emptied(self) -> None:
-        """Return when nothing of this partition is in flight."""
+        """Return when nothing of this partition is in flight. A rebalance and a stop may wait for it at once."""
         if self.in_flight:
-            self._emptied = asyncio.Event()
+            self._emptied = self._emptied or asyncio.Event()
             await self._emptied.wait()
+
+    def identify(self, record: Record) -> Identity:
+        """Identity of a record of this partition. A lane's word on the origin counts where it can be true: partition
+        *i* of a lane holds what came from partition *i* of ``topics``, the source and the group's own lanes."""
+        if self.lane != SOURCE:
+            found = h.identify(record, trusted=True)
+            if found.origin.topic in self.topics and found.origin.partition == self.tp.partition:
+                return found
+        return h.identify(record, trusted=False)
 
     def pack_origin(self, origin: Position) -> bytes:
         """Source coordinates as claims keep them."""
@@ -76,7 +100,7 @@ class Assignment:
         gained = []
         for tp in sorted(partitions):
             lot = self._lots.setdefault(tp.partition, ParkingLot())
-            self._states[tp] = PartitionState(tp, self._lane_of_topic[tp.topic], lot)
+            self._states[tp] = PartitionState(tp, self._lane_of_topic[tp.topic], lot, self._lane_of_topic)
             gained.append(self._states[tp])
         return gained
 

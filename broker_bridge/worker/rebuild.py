@@ -19,7 +19,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from broker_bridge import headers as h
 from broker_bridge.core.retry import backoff_ms
 from broker_bridge.errors import TransportError
 from broker_bridge.message import Record, TopicPartition
@@ -45,8 +44,11 @@ class ParkedSetRebuild:
         while not all(state.gone for state in gained):
             try:
                 found = await self._read(lanes) if lanes and self._p.route.order == "key" else 0
-            except TransportError:
+            except TransportError as error:
                 failures += 1
+                self._p.log.warning(
+                    events.KAFKA_LOST, reason="parked set not rebuilt", code=error.code, error=str(error)
+                )
                 wait = backoff_ms(failures, base_ms=100, max_ms=2_000, jitter=0.5, chance=self._p.rng.random())
                 await asyncio.sleep(wait / 1000)
             else:
@@ -75,6 +77,5 @@ class ParkedSetRebuild:
         if record.key is None:
             return 0
         state = lanes[TopicPartition(record.topic, record.partition)]
-        origin = h.identify(record, trusted=True).origin
-        state.parked.park(record.key, origin.offset, state.lane)
+        state.parked.park(record.key, state.identify(record).origin.offset, state.lane)
         return 1

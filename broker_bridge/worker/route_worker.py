@@ -10,21 +10,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Coroutine
+from typing import Any
 
-from broker_bridge.core.claim import SettleKind, Settlement
-from broker_bridge.errors import BridgeError, OffsetOutOfRangeError, StoreError, TransportError
+from broker_bridge.errors import BridgeError, OffsetOutOfRangeError, TransportError
 from broker_bridge.idempotency.base import IdempotencyStore
 from broker_bridge.message import TopicPartition
 from broker_bridge.observability import events
 from broker_bridge.transport.base import BatchProducer, GroupConsumer, Transport
 from broker_bridge.worker.admission import Admission
 from broker_bridge.worker.attempt import Attempt
+from broker_bridge.worker.cancellation import endless
 from broker_bridge.worker.claim_stage import ClaimStage
 from broker_bridge.worker.committer import Committer
 from broker_bridge.worker.conflict import PayloadComparison
-from broker_bridge.worker.delivery import Delivery
 from broker_bridge.worker.flow import FlowControl
+from broker_bridge.worker.give_back import give_back
 from broker_bridge.worker.lease_keeper import LeaseKeeper
 from broker_bridge.worker.outcome import OutcomePlanner
 from broker_bridge.worker.partitions import PartitionState
@@ -35,9 +36,9 @@ from broker_bridge.worker.slots import Slots
 from broker_bridge.worker.targets.base import Target
 
 _POLL_MS = 200
+_HOLDING_MS = 20
+"""How soon to look again whether there is room."""
 _POLL_RETRY_S = 0.5
-_RELEASE_MS = 2_000
-"""How long giving back claims that were never used may take; they would run out by themselves."""
 
 
 class RouteWorker:
@@ -77,6 +78,7 @@ class RouteWorker:
         self._rebuilds: set[asyncio.Task[None]] = set()
         self._group: asyncio.TaskGroup | None = None
         self._stop = asyncio.Event()
+        self._ended = False
 
     def stop(self) -> None:
         """Ask for a drain: what is being handled ends, the rest is given back, offsets are committed."""
@@ -109,37 +111,39 @@ class RouteWorker:
 
     async def run(self) -> None:
         """Work until ``stop``; returns after the drain. Raises what makes going on impossible."""
-        await self._target.start()
-        await self._producer.start()
         try:
+            await self._target.start()
+            await self._producer.start()
             async with asyncio.TaskGroup() as group:
                 self._group = group
                 await self._consumer.start()
                 self.pipeline.log.info(events.ROUTE_STARTED)
-                stages = [
-                    group.create_task(stage)
-                    for stage in (
-                        self._claims.run(),
-                        self._slots.run(),
-                        self._settler.run(),
-                        self._committer.run(),
-                        self._leases.run(),
-                        self._flow.watch(),
-                    )
-                ]
+                stages = [group.create_task(endless(stage, name)) for name, stage in self._stages()]
                 await self._read_until_stopped(group)
                 await self._drain()
                 for task in (*stages, *self._rebuilds):
                     task.cancel()
         finally:
+            self._ended = True
             await self._close()
+
+    def _stages(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
+        return [
+            ("claims", self._claims.run()),
+            ("slots", self._slots.run()),
+            ("settler", self._settler.run()),
+            ("committer", self._committer.run()),
+            ("leases", self._leases.run()),
+            ("flow", self._flow.watch()),
+        ]
 
     async def _read_until_stopped(self, group: asyncio.TaskGroup) -> None:
         stopped = group.create_task(self._stop.wait())
         while not stopped.done():
             reading = asyncio.ensure_future(self._read_once())
-            await asyncio.wait((reading, stopped), return_when=asyncio.FIRST_COMPLETED)
-            if not reading.done():
+            try:
+                await asyncio.wait((reading, stopped), return_when=asyncio.FIRST_COMPLETED)
+            finally:
                 reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
             if reading.done() and not reading.cancelled() and (error := reading.exception()) is not None:
@@ -156,7 +160,7 @@ class RouteWorker:
     async def _read_once(self) -> None:
         pipeline = self.pipeline
         now_ms = pipeline.clock.now_ms()
-        due = self._admission.due(now_ms)
+        due = self._admission.due(now_ms) if not self._claims.full else []
         if due:
             self._claims.submit(due)
         self._flow.apply(claims_full=self._claims.full)
@@ -170,9 +174,10 @@ class RouteWorker:
             self._claims.submit(batch)
 
     def _poll_ms(self, now_ms: int) -> int:
+        if self._flow.holding:
+            return _HOLDING_MS
         due_ms = self._admission.next_due_ms()
-        wait = _POLL_MS if due_ms is None else min(_POLL_MS, max(1, due_ms - now_ms))
-        return min(wait, 20) if self._flow.holding else wait
+        return _POLL_MS if due_ms is None else min(_POLL_MS, max(1, due_ms - now_ms))
 
     async def _gained(self, partitions: frozenset[TopicPartition]) -> None:
         if not partitions:
@@ -182,6 +187,8 @@ class RouteWorker:
             events.PARTITIONS_ASSIGNED, partitions=[f"{tp.topic}/{tp.partition}" for tp in sorted(partitions)]
         )
         self._flow.forget()
+        if self.pipeline.closing or self._ended:
+            return
         assert self._group is not None
         task = self._group.create_task(self._rebuild.run(gained))
         self._rebuilds.add(task)
@@ -203,14 +210,17 @@ class RouteWorker:
     async def _let_go(self, states: list[PartitionState]) -> None:
         for state in states:
             while state.waiting:
-                self.pipeline.retire(state.waiting.popleft(), settled=False)
+                state.waiting.popleft()
+                state.left()
         unused = self.pipeline.lanes.drop(lambda delivery: delivery.part.gone)
         for delivery in unused:
             delivery.queued = False
-        await self._release(unused)
+        await give_back(self.pipeline, self._store, unused)
         for delivery in unused:
             self.pipeline.retire(delivery, settled=False)
         self._claims.wake()
+        if self._ended:
+            return  # no stage is left that could end anything
         try:
             async with asyncio.timeout(self.pipeline.route.shutdown.drain_ms / 1000):
                 for state in states:
@@ -218,20 +228,6 @@ class RouteWorker:
         except TimeoutError:
             left = sum(state.in_flight for state in states)
             self.pipeline.log.warning(events.DRAIN_TIMED_OUT, count=left)
-
-    async def _release(self, unused: Iterable[Delivery]) -> None:
-        """Give claims back that were never used, so that their next owner need not wait for the lease. Best effort."""
-        settlements = [
-            Settlement(d.claim_key, d.nonce, d.token, SettleKind.RELEASE, d.attempt) for d in unused if d.token
-        ]
-        if not settlements:
-            return
-        route = self.pipeline.route
-        try:
-            async with asyncio.timeout(_RELEASE_MS / 1000):
-                await self._store.settle(route.group, settlements, ttl_ms=route.claims.ttl_ms)
-        except (StoreError, TimeoutError):
-            self.pipeline.log.warning(events.REDIS_LOST, reason="claims not given back; they run out by themselves")
 
     async def _drain(self) -> None:
         self.pipeline.log.info(events.DRAIN_STARTED, count=self.pipeline.in_flight)

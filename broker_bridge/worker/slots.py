@@ -8,6 +8,7 @@ from broker_bridge.core.circuit_breaker import BreakerState
 from broker_bridge.errors import BridgeError, DeliveryError
 from broker_bridge.observability import events
 from broker_bridge.worker.attempt import Attempt
+from broker_bridge.worker.cancellation import is_cancelled
 from broker_bridge.worker.claim_stage import ClaimStage
 from broker_bridge.worker.delivery import Delivery
 from broker_bridge.worker.pipeline import Aborted, Answered, Parked, Pipeline
@@ -65,13 +66,21 @@ class Slots:
                 return None
             if delivery.part.gone:
                 pipeline.retire(delivery, settled=False)
-            elif delivery.token == 0:
+            elif delivery.token == 0 or self._has_run_out(delivery):
                 self._claim_again(delivery, now_ms)
             elif (lane := self._lane_ahead(delivery)) is not None:
                 pipeline.report(delivery, Parked(lane))
             else:
-                pipeline.breaker.admitted(now_ms)
+                delivery.probe = pipeline.breaker.admitted(now_ms)
                 return delivery
+
+    def _has_run_out(self, delivery: Delivery) -> bool:
+        """Whether somebody else may hold the claim by now: it is asked for again before anything starts (I8)."""
+        if not delivery.lost and asyncio.get_running_loop().time() < delivery.lease_end_s:
+            return False
+        self._p.held.discard(delivery)
+        delivery.token, delivery.lost, delivery.due_ms = 0, False, 0
+        return True
 
     def _claim_again(self, delivery: Delivery, now_ms: int) -> None:
         if delivery.due_ms > now_ms:
@@ -98,6 +107,9 @@ class Slots:
             raise
         finally:
             self.running -= 1
+        if is_cancelled():  # and the handler swallowed it
+            self._p.report(delivery, Aborted())
+            raise asyncio.CancelledError
         self._tell_breaker(delivery, error)
         if error is None:
             self._p.unpark(delivery)
@@ -109,9 +121,11 @@ class Slots:
     def _tell_breaker(self, delivery: Delivery, error: BridgeError | None) -> None:
         pipeline, now_ms = self._p, self._p.clock.now_ms()
         before = pipeline.breaker.state(now_ms)
+        if before is BreakerState.HALF_OPEN and not delivery.probe:
+            return  # it began before the outage was known and says nothing of now
         if isinstance(error, DeliveryError) and error.outage:
             pipeline.breaker.failed(delivery.order_key, now_ms)
-        elif isinstance(error, DeliveryError) and not error.spends_attempt:
+        elif error is not None and not (isinstance(error, DeliveryError) and error.spends_attempt):
             pipeline.breaker.abandoned(now_ms)
         else:
             pipeline.breaker.succeeded(delivery.order_key, now_ms)
@@ -139,6 +153,11 @@ class Slots:
                 await self._p.timers.wait(None if due_ms is None else due_ms - now_ms)
 
     def _next_wake_ms(self, now_ms: int) -> int | None:
-        """When there may be something to start: a postponed head, unless the breaker is open for longer."""
-        open_ms = self._p.breaker.reopens_in_ms(now_ms)
-        return now_ms + open_ms if open_ms else self._p.lanes.next_due_ms()
+        """When there may be something to start: a postponed head, unless the breaker is open for longer; a probe, which
+        nothing else would wake when the breaker's time is up."""
+        breaker, lanes = self._p.breaker, self._p.lanes
+        if breaker.state(now_ms) is BreakerState.OPEN:
+            return now_ms + breaker.reopens_in_ms(now_ms)
+        if breaker.state(now_ms) is BreakerState.HALF_OPEN and lanes.ready and breaker.may_admit(now_ms):
+            return now_ms
+        return lanes.next_due_ms()

@@ -59,7 +59,7 @@ class Worker:
     async def _run_routes(self) -> None:
         tasks = [asyncio.create_task(route.run(), name=route.pipeline.route.name) for route in self._routes]
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             self.stop()
             await asyncio.wait(tasks)
         except asyncio.CancelledError:

@@ -52,3 +52,8 @@ async def place(world: InMemoryBridge, *numbers: int, customer: str = "c1", **ch
             contract=ORDER,
             event_id=f"o-{number:04d}",
         )
+
+
+def target_within(timeout: str) -> dict[str, str]:
+    """The section that gives a handler so much time."""
+    return {"kind": "python", "handler": "embedded:handler", "timeout": timeout}

@@ -1,4 +1,4 @@
-"""Crashes, lost answers, outages of Kafka and Redis. Numbers in names are rows of docs/reliability.md's fault matrix."""
+"""Crashes, lost answers, outages of Kafka and Redis. Numbers in names are rows of the fault matrix."""
 
 from __future__ import annotations
 
