@@ -102,7 +102,7 @@ def test_a_demo_that_is_ended_while_its_servers_boot_leaves_no_process(folder: P
 def test_a_second_demo_in_the_same_folder_is_refused(folder: Path) -> None:
     first = start(folder)
     try:
-        assert wait_for(lambda: (folder / ".lock").exists(), WITHIN_S)
+        assert wait_for((folder / ".lock").exists, WITHIN_S)
         second = start(folder)
         _, err = second.communicate(timeout=GONE_WITHIN_S)
         assert second.returncode == 2

@@ -18,7 +18,8 @@ MANIFEST_LINE = {
 }  # fmt: skip
 EFFECT_LINE = {
     "seq": 1, "kind": "applied", "key": "k", "ce_id": "o-1", "order_id": "o-1", "customer_id": "c-1",
-    "amount_cents": 12, "currency": "EUR", "attempt": 1, "crashes": 0, "token": 5, "replay_id": None, "origin": "t/0/0", "at_ms": 1,
+    "amount_cents": 12, "currency": "EUR", "attempt": 1, "crashes": 0, "token": 5, "replay_id": None,
+    "origin": "t/0/0", "at_ms": 1,
 }  # fmt: skip
 
 
