@@ -49,7 +49,7 @@ BUILDS = (
         "payments",
         "cargo",
         "Rust",
-        ("build", "--release", "--locked", "--bin", "payments", "--target-dir", "target"),
+        ("build", "--release", "--bin", "payments", "--target-dir", "target"),
         PAYMENTS_SOURCE,
         PAYMENTS_SOURCE / "target" / "release" / "payments",
     ),
