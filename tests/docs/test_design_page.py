@@ -9,6 +9,8 @@ from pages import ROOT, section
 
 PAGE = (ROOT / "docs" / "design.md").read_text()
 PACKAGE = ROOT / "broker_bridge"
+AS_ONE = ("chaos/",)
+"""Folders that stand on the map as one line: no user or maintainer of the engine looks for a behaviour in them."""
 
 
 def listed(page: str) -> list[str]:
@@ -16,8 +18,9 @@ def listed(page: str) -> list[str]:
 
 
 def files() -> set[str]:
-    """Every file that holds a behaviour: packages' ``__init__.py`` only gather names."""
+    """Every file that holds a behaviour: packages' ``__init__.py`` only gather names, and folders may stand as one."""
     found = {str(path.relative_to(PACKAGE)) for ext in ("py", "lua", "xml") for path in PACKAGE.rglob(f"*.{ext}")}
+    found = {next((folder for folder in AS_ONE if path.startswith(folder)), path) for path in found}
     return {path for path in found if not path.endswith("/__init__.py")}
 
 

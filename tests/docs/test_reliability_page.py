@@ -54,7 +54,7 @@ def test_a_test_that_is_gone_is_noticed() -> None:
 
 def test_the_claim_table_is_that_of_the_code() -> None:
     table = PAGE.partition("transition_table() -->\n")[2].partition("\n<!-- end of claim table -->")[0]
-    assert table == transition_table()
+    assert table == transition_table(), "run: python tests/docs/test_reliability_page.py"
 
 
 def test_every_invariant_and_fault_has_a_status() -> None:
@@ -74,3 +74,10 @@ def test_the_count_of_faults_is_right() -> None:
     counts = [statuses.count(status) for status in ("shown", "in memory", "partly", "not yet")]
     text = "Of 50 rows {} are shown, {} in memory, {} partly, {} not yet".format(*counts)
     assert text in PAGE
+
+
+if __name__ == "__main__":  # writes the claim table anew
+    before, _, rest = PAGE.partition("transition_table() -->\n")
+    after = rest.partition("\n<!-- end of claim table -->")[2]
+    page = f"{before}transition_table() -->\n{transition_table()}\n<!-- end of claim table -->{after}"
+    (ROOT / "docs" / "reliability.md").write_text(page)
