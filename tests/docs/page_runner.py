@@ -34,7 +34,9 @@ from broker_bridge.errors import BridgeError
 from broker_bridge.stack.ports import free_port
 
 PATIENCE_S = 60
-SHOWN_ONLY = frozenset({"git", "cd", "pip", "python3", ".", "make", "docker", "cargo", "go", "curl", "export", "kill"})
+SHOWN_ONLY = frozenset(
+    {"git", "cd", "pip", "python3", ".", "make", "docker", "cargo", "go", "curl", "export", "kill", "mkdir", "cp"}
+)
 COMMAND = str(Path(sys.executable).with_name("broker-bridge"))
 
 
