@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -80,7 +81,9 @@ class Story:
         self.outcome = Outcome(settings, watch=self.watch)
         self.workers: dict[str, Child] = {}
         self.operator = Operator(self.children, folder, screen.command)
-        self.stack = LocalStack(StackSpec(data_dir=folder.stack, tie_to_parent=True), progress=self._stack_says)
+        self.stack = LocalStack(
+            StackSpec(data_dir=folder.stack, tie_to_parent=True, install=True), progress=self._stack_says
+        )
 
     def tell(self) -> Outcome:
         """Run it. Raises ``ChildError`` or ``BridgeError`` where a part does not do what it should."""
@@ -129,14 +132,15 @@ class Story:
         started = start_builds(self.children, [build for build in BUILDS if build not in absent], self.folder)
         fetching = self._fetch_kafka()
         began = time.monotonic()
-        programs |= finish_builds(started, lambda: self._building(started, began))
+        working = [child for _, child in started] + ([fetching] if fetching is not None else [])
+        programs |= finish_builds(started, lambda: self._building(working, began))
         if fetching is not None:
             run(fetching, FETCH_WITHIN_S)
         self.outcome.languages = {name: program.language for name, program in programs.items()}
         return programs
 
-    def _building(self, started: list[tuple[Any, Child]], began: float) -> None:
-        busy = [child.name for _, child in started if child.is_running]
+    def _building(self, working: list[Child], began: float) -> None:
+        busy = [child.name for child in working if child.is_running]
         if time.monotonic() - began > 1.0:
             self.screen.progress(None, ", ".join(busy))
         time.sleep(TICK_S)
@@ -144,9 +148,9 @@ class Story:
     def _fetch_kafka(self) -> Child | None:
         if cached_jars() is not None:
             return None
-        command = [broker_bridge_command(), "stack", "prepare"]
+        command = [sys.executable, "-P", str(DEMO / "fetch_kafka.py")]
         return self.children.start(
-            "broker-bridge stack prepare", command, log=self.folder.log("prepare"), cwd=ROOT, has_children=True
+            "fetching Kafka", command, log=self.folder.log("fetch-kafka"), cwd=ROOT, has_children=True
         )
 
     def _start_stack(self) -> None:
