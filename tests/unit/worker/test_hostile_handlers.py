@@ -148,11 +148,13 @@ def test_bytes_that_do_not_decode_say_nothing_of_the_target() -> None:
         async with InMemoryBridge(shop(handle, **policies), partitions=1) as world:
             raw = world.transport.producer()
             await raw.start()
+            await world.stop_worker()
             for number in range(100):
                 await place(world, number, customer=f"c{number}")
                 await raw.send_batch([OutgoingRecord(TOPIC, b"not avro", key=b"x%d" % number)])
+            world.start_worker()
             await world.settled(within_ms=4_000_000)
 
     run_virtual(scenario())
     during = [at for at in calls if at < back_at_ms]
-    assert len(during) < 100, "a message that was never handed over must not close the breaker"
+    assert len(during) < 40, "a message that was never handed over must not close the breaker"

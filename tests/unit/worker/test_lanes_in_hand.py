@@ -52,6 +52,9 @@ def test_what_waits_in_a_long_lane_does_not_take_the_place_of_new_work() -> None
             for number in range(60):
                 await place(world, number, customer=f"c{number}", note="later")
             await asyncio.sleep(10)
+            await world.stop_worker()
+            world.start_worker()
+            await asyncio.sleep(10)
             started = clock.now_ms()
             await place(world, 100, customer="new")
             await asyncio.sleep(10)
