@@ -196,12 +196,13 @@ _SETTLE_BY_STATE = {(rule.kind, rule.state): rule for rule in SETTLE_RULES}
 
 
 def apply_claim(
-    stored: StoredClaim | None, request: ClaimRequest, *, now_us: int, lease_ms: int
+    stored: StoredClaim | None, request: ClaimRequest, *, now_us: int, lease_ms: int, floor: int = 0
 ) -> tuple[ClaimAnswer, StoredClaim | None]:
     """Answer one claim request, and say what to write (None: nothing).
 
-    A new token is ``max(stored + 1, now_us)``: it keeps growing where the key was lost (W3) and where the store's clock
-    went back, though not where both happened at once.
+    A new token is ``max(stored + 1, floor + 1, now_us)``, where ``floor`` is the highest token that the caller has seen
+    on any key. So it keeps growing where the key was lost (W3: by the clock), where the store's clock went back (by
+    what is stored), and, as far as the caller has seen, where both happened at once (by the floor).
     """
     now_ms = now_us // 1000
     before = stored or _BLANK
@@ -210,7 +211,7 @@ def apply_claim(
     if rule.effect is None:
         return refusal(rule.status, before, now_ms=now_ms), None
     after = rule.effect(before, request)
-    token = after.token if after.token == before.token else max(after.token, now_us)
+    token = after.token if after.token == before.token else max(after.token, floor + 1, now_us)
     after = after._replace(token=token, lease_end_ms=now_ms + lease_ms)
     return ClaimAnswer(rule.status, token, after.attempt, after.crashes, tries=after.tries), after
 

@@ -18,8 +18,8 @@ class IdempotencyStore(Protocol):
     """
 
     async def start(self) -> None:
-        """Connect and check that the store is fit for the job (I26: no eviction). Raises ``StoreError`` or
-        ``UnsafeSettingsError``."""
+        """Connect and check that the store is fit for the job (I26: no eviction). Raises ``StoreError``,
+        ``UnsafeSettingsError``, or ``ClaimUnreadableError`` when the epoch's place holds something else."""
 
     async def claim(self, group: str, requests: Sequence[ClaimRequest], *, lease_ms: int) -> list[ClaimAnswer]:
         """Claim a batch, in order; a claim granted holds for ``lease_ms`` by the store's own clock."""
@@ -33,6 +33,18 @@ class IdempotencyStore(Protocol):
 
     async def inspect(self, group: str, keys: Sequence[bytes]) -> list[ClaimView | None]:
         """The stored claims, None where there is none. Changes nothing."""
+
+    def losses(self) -> int:
+        """How often this object has seen that claims were lost (window W3, fault row 39): FLUSHALL, an empty or older
+        data set after a restart, a failover to a replica that is empty or from before an earlier loss.
+
+        Seen by ``start`` and ``claim``, which answer nevertheless; look after each, and remember what you saw. Every
+        store object counts each loss once, whatever number of its calls meet it; losses between two calls count as one.
+        Where the count has grown, whatever was claimed or settled before may be granted again.
+
+        Not seen: a loss that leaves the epoch, such as a failover to a replica (or an append-only file cut short) that
+        has the epoch and lacks the latest claims; a loss while no store object lived to remember the epoch.
+        """
 
     async def stop(self) -> None:
         """Disconnect. Idempotent."""

@@ -1,10 +1,13 @@
 -- Claims a batch, in order: core/claim_rules.py CLAIM_RULES, row by row. Checks and writes in one script.
 --
--- KEYS     one a request
+-- KEYS     one a request, then the epoch's
 -- ARGV[1]  requests, 42 bytes each: nonce 8, fingerprint 8, replay 8, origin 16, attempt u16 (big endian)
 -- ARGV[2]  lease in ms        ARGV[3]  time to live of a claim in progress, in ms
--- returns  {answers, stored, stored, ...}: answers is now in us u64, then 15 bytes a request: status u8, token u64,
---          attempt u16, crashes u16, tries u16; and for each request not granted, in order, the stored claim that stands against it
+-- ARGV[4]  highest token that the caller has seen: new ones are larger
+-- ARGV[5]  random letters for a new epoch, which is made where there is none (idempotency/loss_watch.py says why)
+-- returns  {answers, epoch, stored, stored, ...}: answers is now in us u64, then 15 bytes a request: status u8,
+--          token u64, attempt u16, crashes u16, tries u16; and for each request not granted, in order, the stored claim
+--          that stands against it
 -- errors   'CLAIM <index> <what is wrong>' when a stored value cannot be read; then nothing was written
 --
 -- A stored claim (core/claim.py StoredClaim), first byte = 1:
@@ -27,10 +30,16 @@ local now_us = time[1] * 1000000 + time[2]
 local now_ms = math.floor(now_us / 1000)
 local requests, lease_ms, ttl_ms = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local lease_end = pack('>I8', now_ms + lease_ms)
+local least_token = max(tonumber(ARGV[4]) + 1, now_us)
 
 -- Everything is read, and found readable, before anything is written: a refused batch has changed nothing.
+local count, epoch_key = #KEYS - 1, KEYS[#KEYS]
+local epoch = redis.pcall('GET', epoch_key)
+if type(epoch) == 'table' then
+  return redis.error_reply('CLAIM ' .. #KEYS .. ' ' .. epoch.err)
+end
 local found = {}
-for i = 1, #KEYS do
+for i = 1, count do
   local value = redis.pcall('GET', KEYS[i])
   if type(value) == 'table' then
     return redis.error_reply('CLAIM ' .. i .. ' ' .. value.err)
@@ -76,8 +85,13 @@ local function match(value, nonce, fingerprint, replay, attempt)
   return state == COMPLETED and DONE or DEAD
 end
 
-local reply, answers = { '' }, { pack('>I8', now_us) }
-for i = 1, #KEYS do
+if not epoch then
+  epoch = string.format('%.0f', now_us) .. '-' .. ARGV[5]
+  call('SET', epoch_key, epoch)
+end
+
+local reply, answers = { '', epoch }, { pack('>I8', now_us) }
+for i = 1, count do
   local key, at = KEYS[i], (i - 1) * REQUEST_BYTES + 1
   local nonce, fingerprint = sub(requests, at, at + 7), sub(requests, at + 8, at + 15)
   local replay, origin = sub(requests, at + 16, at + 23), sub(requests, at + 24, at + 39)
@@ -85,11 +99,11 @@ for i = 1, #KEYS do
   local value = found[key]
   local status, how = match(value, nonce, fingerprint, replay, attempt)
   if status == GRANTED then
-    local token, spent, copy, crashes, tries = now_us, attempt, attempt, 0, 0
+    local token, spent, copy, crashes, tries = least_token, attempt, attempt, 0, 0
     if value then
       local stored_attempt, stored_copy, stored_crashes, stored_tries = unpack('>I2I2I2I2', value, 3)
       local stored_token = unpack('>I8', value, 19)
-      token, spent = max(stored_token + 1, now_us), max(stored_attempt, attempt)
+      token, spent = max(stored_token + 1, least_token), max(stored_attempt, attempt)
       crashes, tries = stored_crashes, stored_tries
       if how == 'same' then
         token, copy, origin, replay = stored_token, stored_copy, sub(value, 51, 66), NONE

@@ -20,6 +20,7 @@ from broker_bridge.core.claim import (
 )
 from broker_bridge.core.claim_rules import apply_claim, apply_renew, apply_settle
 from broker_bridge.errors import StoreError
+from broker_bridge.idempotency.loss_watch import LossWatch
 
 DAY_MS = 24 * 60 * 60 * 1000
 
@@ -47,14 +48,19 @@ class MemoryStore:
         self._kept: dict[tuple[str, bytes], tuple[StoredClaim, int]] = {}  # → (claim, expires at, in ms)
         self._sweep_at = 1024
         self._failures: list[Failure] = []
+        self._watch = LossWatch()
+        self._highest_token = 0
+        self._epochs = 0  # made so far; the latest is the one kept, unless it was forgotten
+        self._has_epoch = False
 
     def fail_next(self, calls: int = 1, *, how: Failure = Failure.NOT_APPLIED) -> None:
         """Make the next ``calls`` calls raise ``StoreError``; plans add up and are used in order."""
         self._failures.extend([how] * calls)
 
     def forget_all(self) -> None:
-        """Lose every claim, as FLUSHALL or a failover to an empty replica would (window W3)."""
+        """Lose every claim and the epoch, as FLUSHALL or a failover to an empty replica would (window W3)."""
         self._kept.clear()
+        self._has_epoch = False
 
     def claims(self) -> int:
         """How many claims are held in memory, those that expired and were not swept yet among them."""
@@ -62,13 +68,13 @@ class MemoryStore:
 
     async def start(self) -> None:
         """Raises ``StoreError`` while ``available`` is False."""
-        self._call(lambda: None)
+        self._claim("", [], lease_ms=0)
 
     async def claim(self, group: str, requests: Sequence[ClaimRequest], *, lease_ms: int) -> list[ClaimAnswer]:
         """See ``IdempotencyStore.claim``."""
         for request in requests:
             check_request(request)
-        return self._call(lambda: [self._claim_one(group, request, lease_ms) for request in requests])
+        return self._claim(group, requests, lease_ms=lease_ms)
 
     async def renew(self, group: str, held: Sequence[Held], *, lease_ms: int) -> list[bool]:
         """See ``IdempotencyStore.renew``."""
@@ -87,6 +93,10 @@ class MemoryStore:
         found = self._call(lambda: [self._read(group, key) for key in keys])
         return [stored.view() if stored else None for stored in found]
 
+    def losses(self) -> int:
+        """See ``IdempotencyStore.losses``."""
+        return self._watch.losses
+
     async def stop(self) -> None:
         """Nothing to do: the claims stay, so that a store can be stopped and started like Redis."""
 
@@ -101,9 +111,25 @@ class MemoryStore:
             raise StoreError("the call was applied and its answer lost on purpose", where="memory")
         return answer
 
+    def _claim(self, group: str, requests: Sequence[ClaimRequest], *, lease_ms: int) -> list[ClaimAnswer]:
+        known = self._watch.before_call()
+        epoch, answers = self._call(
+            lambda: (self._read_epoch(), [self._claim_one(group, request, lease_ms) for request in requests])
+        )
+        self._watch.after_call(known, bucket=0, epoch=epoch)
+        self._highest_token = max(self._highest_token, max((answer.token for answer in answers), default=0))
+        return answers
+
+    def _read_epoch(self) -> int:
+        self._epochs += not self._has_epoch
+        self._has_epoch = True
+        return self._epochs
+
     def _claim_one(self, group: str, request: ClaimRequest, lease_ms: int) -> ClaimAnswer:
         stored = self._read(group, request.key)
-        answer, after = apply_claim(stored, request, now_us=self._now_us(), lease_ms=lease_ms)
+        answer, after = apply_claim(
+            stored, request, now_us=self._now_us(), lease_ms=lease_ms, floor=self._highest_token
+        )
         if after is not None:
             self._write(group, request.key, after, max(self._claim_ttl_ms, lease_ms))
         return answer

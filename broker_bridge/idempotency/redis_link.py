@@ -91,16 +91,17 @@ class RedisLink:
                 "not a Redis url", where=self.where, remedy="write it as redis://host:6379/0, rediss:// for TLS"
             ) from error
 
-    async def run(self, script: Script, keys: Sequence[bytes], *args: Part) -> Any:
+    async def run(self, script: Script, keys: Sequence[bytes], *args: Part, wait: bool = True) -> Any:
         """Run ``script`` on ``keys``, loading it where Redis does not have it (any more), and await the replicas."""
+        replicas = self._wait_replicas if wait else 0
         operands: tuple[Part, ...] = (len(keys), *keys, *args)
-        replies = await self._script_call("EVALSHA", script.digest, operands)
+        replies = await self._script_call("EVALSHA", script.digest, operands, replicas)
         if isinstance(replies[0], NoScriptError):  # Redis was restarted, or its scripts were flushed
-            replies = await self._script_call("EVAL", script.source, operands)
+            replies = await self._script_call("EVAL", script.source, operands, replicas)
         answer = self._checked(replies[0], keys)
-        if self._wait_replicas and (acknowledged := self._checked(replies[1])) < self._wait_replicas:
+        if replicas and (acknowledged := self._checked(replies[1])) < replicas:
             raise StoreError(
-                f"{acknowledged} of {self._wait_replicas} replicas acknowledged the write in time; it may be lost",
+                f"{acknowledged} of {replicas} replicas acknowledged the write in time; it may be lost",
                 where=self.where,
                 remedy="check the replicas, or lower wait_replicas",
             )
@@ -117,7 +118,9 @@ class RedisLink:
         return [self._checked(reply, (key,)) for key, reply in zip(keys, replies, strict=True)]
 
     def place(self, key: bytes) -> str:
-        """Where ``key`` is, for people: its claim's hash in hex."""
+        """Where ``key`` is, for people: a claim's hash in hex, an epoch's name as it is."""
+        if key.isascii() and (name := key.decode("ascii")).isprintable():
+            return f"{self.where} key {name}"
         start, claimed = key[:-KEY_BYTES], key[-KEY_BYTES:]
         return f"{self.where} key {start.decode(errors='backslashreplace')}{claimed.hex()}"
 
@@ -127,10 +130,10 @@ class RedisLink:
             await asyncio.wait(self._running)
         await self._pool.disconnect()
 
-    async def _script_call(self, how: str, script: Part, operands: tuple[Part, ...]) -> list[Any]:
+    async def _script_call(self, how: str, script: Part, operands: tuple[Part, ...], replicas: int) -> list[Any]:
         commands: list[tuple[Part, ...]] = [(how, script, *operands)]
-        if self._wait_replicas:
-            commands.append(("WAIT", self._wait_replicas, self._wait_timeout_ms))
+        if replicas:
+            commands.append(("WAIT", replicas, self._wait_timeout_ms))
         return await self._call(commands)
 
     async def _call(self, commands: Sequence[tuple[Part, ...]]) -> list[Any]:

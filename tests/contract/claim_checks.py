@@ -10,12 +10,13 @@ from collections.abc import Awaitable, Callable
 import claim_checks_counts
 import claim_checks_ending
 import claim_checks_holding
+import claim_checks_losses
 from claim_labs import Lab
 
 Check = Callable[[Lab], Awaitable[None]]
 CHECKS: dict[str, Check] = {
     name.removeprefix("check_"): check
-    for module in (claim_checks_holding, claim_checks_ending, claim_checks_counts)
+    for module in (claim_checks_holding, claim_checks_ending, claim_checks_counts, claim_checks_losses)
     for name, check in vars(module).items()
     if name.startswith("check_")
 }

@@ -8,10 +8,13 @@ from typing import Any, Protocol
 
 from redis.asyncio import Redis
 
+from broker_bridge.core.claim import StoredClaim
 from broker_bridge.idempotency.base import IdempotencyStore
 from broker_bridge.idempotency.memory import MemoryStore
+from broker_bridge.idempotency.redis import RedisStore
 
 WAIT_DEADLINE_S = 10.0
+PLANTED_MS = 60_000
 
 
 class Lab(Protocol):
@@ -25,6 +28,12 @@ class Lab(Protocol):
 
     async def wait_until(self, at_ms: int) -> None:
         """Return when the store's clock says ``at_ms`` or later."""
+
+    async def lose_everything(self) -> None:
+        """Whatever the store keeps is gone (window W3)."""
+
+    async def plant(self, key: bytes, stored: StoredClaim) -> None:
+        """Put a claim there, behind the store's back."""
 
 
 class HandClock:
@@ -55,6 +64,12 @@ class MemoryLab:
     async def wait_until(self, at_ms: int) -> None:
         self.clock.at_ms = max(self.clock.at_ms, at_ms)
 
+    async def lose_everything(self) -> None:
+        self.memory.forget_all()
+
+    async def plant(self, key: bytes, stored: StoredClaim) -> None:
+        self.memory._write(self.group, key, stored, PLANTED_MS)
+
 
 class RedisLab:
     """A store on a real Redis; ``raw`` is a connection beside it."""
@@ -73,3 +88,10 @@ class RedisLab:
         while await self.now_ms() < at_ms:
             assert time.monotonic() < deadline, f"Redis' clock did not reach {at_ms} within {WAIT_DEADLINE_S} s"
             await asyncio.sleep(0.002)
+
+    async def lose_everything(self) -> None:
+        await self.raw.flushall()
+
+    async def plant(self, key: bytes, stored: StoredClaim) -> None:
+        assert isinstance(self.store, RedisStore)
+        await self.raw.set(self.store._key(self.group, key), stored.encode(), px=PLANTED_MS)

@@ -15,7 +15,12 @@ from broker_bridge.stack.redis_server import RedisServer
 from broker_bridge.stack.server import Surroundings
 
 pytest.register_assert_rewrite(
-    "claim_calls", "claim_checks_counts", "claim_checks_ending", "claim_checks_holding", "claim_labs"
+    "claim_calls",
+    "claim_checks_counts",
+    "claim_checks_ending",
+    "claim_checks_holding",
+    "claim_checks_losses",
+    "claim_labs",
 )
 
 

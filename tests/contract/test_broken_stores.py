@@ -24,6 +24,7 @@ from broker_bridge.core.claim import (
 )
 from broker_bridge.core.claim_rules import apply_claim, apply_settle
 from broker_bridge.errors import BridgeError
+from broker_bridge.idempotency.loss_watch import Epoch, Known, LossWatch
 from broker_bridge.idempotency.memory import MemoryStore
 from broker_bridge.idempotency.redis import RedisStore
 from broker_bridge.idempotency.redis_link import Script
@@ -178,6 +179,53 @@ class CountsTriesOverLives(MemoryStore):
         return answer._replace(tries=max(answer.tries, stored.tries)) if stored else answer
 
 
+class NeverLooksAtTheEpoch(MemoryStore):
+    """Claims are gone, and nobody is told."""
+
+    def losses(self) -> int:
+        return 0
+
+
+class TellsALossAgainAndAgain(MemoryStore):
+    """Goes on comparing with the first epoch it saw."""
+
+    def _read_epoch(self) -> int:
+        epoch = super()._read_epoch()
+        self._watch._known = {0: 1}
+        return epoch
+
+
+class TellsALossByEveryCall(LossWatch):
+    """Listens to calls that were sent before the loss was told."""
+
+    def after_call(self, known: Known, *, bucket: int, epoch: Epoch) -> None:
+        self.losses += known.setdefault(bucket, epoch) != epoch
+        self._known[bucket] = epoch
+
+
+class MakesAnEpochAtEachStart(MemoryStore):
+    """Takes its own start for a loss."""
+
+    async def start(self) -> None:
+        self._has_epoch = False
+        await super().start()
+
+
+class LooksAtTheEpochOnlyWhenItClaims(MemoryStore):
+    """Does not know the epoch before its first claim."""
+
+    async def start(self) -> None:
+        """Leaves it at that."""
+
+
+class TrustsTheClockAlone(MemoryStore):
+    """Has no floor: a loss and a clock that went back make tokens fall."""
+
+    def _claim_one(self, group: str, request: ClaimRequest, lease_ms: int) -> ClaimAnswer:
+        self._highest_token = 0
+        return super()._claim_one(group, request, lease_ms)
+
+
 class MixesGroups(MemoryStore):
     """One name space for all groups."""
 
@@ -201,16 +249,22 @@ BROKEN_STORES: list[tuple[type[MemoryStore], str]] = [
     (ForgetsTriesOnRelease, "tries_are_never_forgotten"),
     (ForgetsTriesOnTakeOver, "tries_outlive_the_worker_that_made_them"),
     (CountsTriesOverLives, "a_new_life_starts_without_tries"),
+    (NeverLooksAtTheEpoch, "a_loss_is_told_once_and_answered"),
+    (TellsALossAgainAndAgain, "a_loss_is_told_once_and_answered"),
+    (MakesAnEpochAtEachStart, "no_loss_is_told_without_one"),
+    (LooksAtTheEpochOnlyWhenItClaims, "a_loss_before_anything_was_claimed_is_told"),
+    (LooksAtTheEpochOnlyWhenItClaims, "a_loss_while_stopped_is_told_at_the_start"),
+    (TrustsTheClockAlone, "tokens_grow_over_a_loss_while_the_clock_goes_back"),
     (MixesGroups, "groups_do_not_meet"),
 ]
 
 CLAIM, RENEW, SETTLE = "_claim_script", "_renew_script", "_settle_script"
 BROKEN_SCRIPTS: list[tuple[str, str, str, str]] = [
-    (CLAIM, "max(stored_token + 1, now_us)", "1", "after_the_lease_another_owner_takes_over"),
-    (CLAIM, "max(stored_token + 1, now_us)", "stored_token", "after_the_lease_another_owner_takes_over"),
+    (CLAIM, "max(stored_token + 1, least_token)", "1", "after_the_lease_another_owner_takes_over"),
+    (CLAIM, "max(stored_token + 1, least_token)", "stored_token", "after_the_lease_another_owner_takes_over"),
     (
         CLAIM,
-        "now_us, attempt, attempt, 0, 0",
+        "least_token, attempt, attempt, 0, 0",
         "1, attempt, attempt, 0, 0",
         "a_settled_claim_is_forgotten_after_its_time",
     ),
@@ -256,6 +310,21 @@ BROKEN_SCRIPTS: list[tuple[str, str, str, str]] = [
         "GRANTED, token, spent, crashes, 0)",
         "tries_are_never_forgotten",
     ),
+    (CLAIM, "call('SET', epoch_key, epoch)", "", "a_loss_is_told_once_and_answered"),
+    (
+        CLAIM,
+        "call('SET', epoch_key, epoch)",
+        "call('SET', epoch_key, epoch, 'PX', 1)",
+        "a_loss_is_told_once_and_answered",
+    ),
+    (CLAIM, "if not epoch then", "if true then", "no_loss_is_told_without_one"),
+    (CLAIM, "string.format('%.0f', now_us) .. '-' .. ARGV[5]", "'1'", "a_loss_is_told_once_and_answered"),
+    (
+        CLAIM,
+        "max(tonumber(ARGV[4]) + 1, now_us)",
+        "now_us",
+        "tokens_grow_over_a_loss_while_the_clock_goes_back",
+    ),
     (RENEW, "max(stored_tries, tries)", "stored_tries", "tries_outlive_the_worker_that_made_them"),
     (RENEW, "max(stored_tries, tries)", "tries", "tries_are_never_forgotten"),
     (SETTLE, "max(stored_tries, tries)", "stored_tries", "tries_are_never_forgotten"),
@@ -279,8 +348,21 @@ async def passes(check: str, lab: Lab) -> bool:
 
 @pytest.mark.parametrize(("kind", "check"), BROKEN_STORES, ids=[kind.__name__ for kind, _ in BROKEN_STORES])
 async def test_broken_store_is_caught(kind: type[MemoryStore], check: str) -> None:
-    assert await passes(check, MemoryLab()), "the check must pass on a sound store"
-    assert not await passes(check, MemoryLab(kind)), f"{check} let {kind.__name__} pass"
+    sound, broken = MemoryLab(), MemoryLab(kind)
+    await sound.store.start()
+    await broken.store.start()
+    assert await passes(check, sound), "the check must pass on a sound store"
+    assert not await passes(check, broken), f"{check} let {kind.__name__} pass"
+
+
+@pytest.mark.parametrize("check", ["a_loss_is_told_once_and_answered", "a_loss_met_by_many_calls_at_once_is_told_once"])
+async def test_a_loss_told_once_a_bucket_is_caught(own_redis: RedisServer, raw: Redis, check: str) -> None:
+    for watch, sound in ((LossWatch(), True), (TellsALossByEveryCall(), False)):
+        store = RedisStore(own_redis.url, buckets=4)
+        store._watch = watch
+        await store.start()
+        assert await passes(check, RedisLab(store, raw, f"watched-{uuid.uuid4().hex}")) is sound, watch
+        await store.stop()
 
 
 @pytest.mark.parametrize(("script", "sound", "broken", "check"), BROKEN_SCRIPTS)

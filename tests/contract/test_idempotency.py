@@ -18,7 +18,9 @@ from broker_bridge.stack.redis_server import RedisServer
 async def lab(request: pytest.FixtureRequest, own_redis: RedisServer, raw: Redis) -> AsyncIterator[Lab]:
     """Each store there is, started."""
     if request.param == "memory":
-        yield MemoryLab()
+        memory = MemoryLab()
+        await memory.store.start()
+        yield memory
         return
     store = RedisStore(own_redis.url, buckets=4 if "4" in request.param else 1)
     await store.start()

@@ -77,6 +77,7 @@ class BothStores(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
+        self.run(self.memory.start())
         self.run(self.redis.start())
 
     @rule(batch=st.lists(requests, min_size=1, max_size=4), lease_ms=leases)
@@ -84,6 +85,7 @@ class BothStores(RuleBasedStateMachine):
         ours = self.run(self.memory.claim(self.group, batch, lease_ms=lease_ms))
         theirs = self.run(self.redis.claim(self.group, batch, lease_ms=lease_ms))
         assert [comparable(answer) for answer in ours] == [comparable(answer) for answer in theirs]
+        assert self.memory.losses() == self.redis.losses()
         for request, mine, other in zip(batch, ours, theirs, strict=True):
             if mine.status is ClaimStatus.GRANTED:
                 self.see_tokens(request.key, mine.token, other.token)
@@ -145,15 +147,14 @@ class BothStores(RuleBasedStateMachine):
 
     @rule()
     def lose_everything(self) -> None:
-        """W3: the keys are gone; tokens must grow nevertheless."""
+        """W3: the keys are gone, the epoch's among them; tokens must grow nevertheless."""
         self.memory.forget_all()
         self.run(self.delete_group())
 
     async def delete_group(self) -> None:
         async with Redis.from_url(self.url) as client:
             found = [name async for name in client.scan_iter(match=f"bb:*:{self.group}:*")]
-            if found:
-                await client.delete(*found)
+            await client.delete("bb:{0}:epoch", *found)
 
     @rule()
     def look(self) -> None:

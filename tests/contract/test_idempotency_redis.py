@@ -265,8 +265,9 @@ async def test_a_user_of_the_prefix_alone_is_enough(own_redis: RedisServer, raw:
         assert (await view(lab, request)).state is ClaimState.COMPLETED
         await store.stop()
         elsewhere = RedisStore(url, prefix="other")
-        await elsewhere.start()
         with pytest.raises(StoreError, match="NoPermission") as caught:
+            await elsewhere.start()
+        with pytest.raises(StoreError, match="NoPermission"):
             await elsewhere.claim(lab.group, [request], lease_ms=LONG_MS)
         assert SECRET not in f"{caught.value} {caught.value.problem()} {caught.value!r}"
         await elsewhere.stop()
@@ -388,6 +389,9 @@ async def test_keys_share_the_slot_of_their_bucket(own_redis: RedisServer, raw: 
     await store.start()
     await store.claim("payments", [a_request(os.urandom(4)) for _ in range(64)], lease_ms=LONG_MS)
     found = [name async for name in raw.scan_iter(match=f"{store._prefix}:*", count=1000)]
+    epochs = [name for name in found if name.endswith(b"}:epoch")]
     tags = {name[name.index(b"{") : name.index(b"}") + 1] for name in found}
-    assert (len(found), tags) == (64, {b"{0}", b"{1}", b"{2}", b"{3}"})
+    assert (len(found), tags) == (64 + 4, {b"{0}", b"{1}", b"{2}", b"{3}"})
+    assert len(epochs) == 4
+    assert {await raw.pttl(name) for name in epochs} == {-1}, "an epoch never expires"
     await store.stop()

@@ -178,6 +178,8 @@ def test_tokens_grow_while_the_clock_goes_back() -> None:
     assert after.token == answer.token + 1
     lost, _ = apply_claim(None, request, now_us=NOW_US + 1, lease_ms=0)
     assert lost.token > answer.token
+    both, _ = apply_claim(None, request, now_us=NOW_US - hour_us, lease_ms=0, floor=answer.token)
+    assert both.token == answer.token + 1, "lost, and the clock went back: the caller has seen the token before"
 
 
 class OneKey(RuleBasedStateMachine):

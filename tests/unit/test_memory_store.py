@@ -81,9 +81,22 @@ async def test_a_lost_key_gets_a_larger_token() -> None:
     store = MemoryStore(clock)
     (before,) = await store.claim("g", [a_request()], lease_ms=1_000)
     store.forget_all()
-    await clock.sleep_ms(1)
+    await clock.sleep_ms(-3_600_000)
     (after,) = await store.claim("g", [a_request()], lease_ms=1_000)
     assert after.token > before.token
+
+
+async def test_a_loss_met_by_a_call_that_failed_is_told_by_the_next() -> None:
+    store = MemoryStore(HandClock())
+    await store.start()
+    store.forget_all()
+    for how in Failure:
+        store.fail_next(how=how)
+        with pytest.raises(StoreError):
+            await claim(store, a_request())
+        assert store.losses() == 0
+    await claim(store, a_request())
+    assert store.losses() == 1
 
 
 async def test_a_claim_in_progress_is_kept_for_a_day_and_then_dropped() -> None:
