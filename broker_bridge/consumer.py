@@ -25,7 +25,8 @@ class Context:
 
     ``attempt`` counts every try from 1, also those that cost no attempt because the target was away: above 1 the
     effect may have happened already. So it may where ``crashes``, the number of workers that stopped while they held
-    this message, is above 0 (window W1). ``token`` grows with every new holder of the message's key: give it to a store that can
+    this message, is above 0 (window W1). ``token`` grows with every new holder of the message's key: give it to a
+    store that can
     refuse older ones.
     ``deadline_ms`` is when the attempt is broken off, in ms since the epoch.
     """
