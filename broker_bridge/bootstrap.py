@@ -9,7 +9,8 @@ import os
 import random
 import secrets
 import socket
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from broker_bridge.clock import Clock, SystemClock
 from broker_bridge.config import BridgeConfig, HttpTarget, KafkaSection, PythonTarget, RouteConfig, TopicTarget
@@ -29,6 +30,14 @@ from broker_bridge.worker.pipeline import Pipeline
 from broker_bridge.worker.route_worker import RouteWorker
 from broker_bridge.worker.supervisor import Worker
 from broker_bridge.worker.targets.base import Target
+
+if TYPE_CHECKING:
+    from broker_bridge.outbox.metrics import RelayMetrics
+    from broker_bridge.outbox.outbox import Outbox
+    from broker_bridge.outbox.relay import OutboxRelay, RelaySettings
+
+RELAY_REQUEST_BYTES = 1_048_576
+"""What an outbox takes fits in it; a larger limit of a topic's own is for whoever raises ``max_record_bytes``."""
 
 WORKER_REQUEST_BYTES = 2_000_000
 """A worker's copies of records carry headers of its own and must not be refused for them; see ``worker.topics``."""
@@ -94,6 +103,37 @@ def open_producer(
     )
 
 
+def open_outbox(config: BridgeConfig, *, table: str = "bridge_outbox") -> Outbox:
+    """The outbox of a service, with the contracts and the source of ``config``."""
+    from broker_bridge.outbox.outbox import Outbox
+
+    return Outbox(open_codec(config), source=config.producer.source, table=table)
+
+
+def make_outbox_relay(
+    config: BridgeConfig,
+    database_url: str,
+    *,
+    settings: RelaySettings | None = None,
+    metrics: RelayMetrics | None = None,
+    transport: Transport | None = None,
+) -> OutboxRelay:
+    """A relay from the outbox in ``database_url`` to ``[kafka]``. Raises ``ConfigError``."""
+    from broker_bridge.database.session import open_database
+    from broker_bridge.outbox.relay import OutboxRelay
+
+    transport = transport or open_transport(config, max_request_bytes=RELAY_REQUEST_BYTES)
+    return OutboxRelay(
+        open_database(database_url),
+        transport.producer(delivery_timeout_ms=config.kafka.delivery_timeout_ms),
+        owner=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}",
+        clock=SystemClock(),
+        log=get_logger("broker_bridge.outbox"),
+        settings=settings,
+        metrics=metrics,
+    )
+
+
 def make_target(route: RouteConfig, *, clock: Clock, handler: Handler[Any] | None = None) -> Target:
     """The target that ``[route.target]`` names, or ``handler`` where one is given."""
     from broker_bridge.worker.targets.python import PythonHandlerTarget, load_handler
@@ -122,8 +162,10 @@ def make_worker(
     store: IdempotencyStore | None = None,
     clock: Clock | None = None,
     rng: random.Random | None = None,
+    observe: Callable[[RouteConfig, Target], Target] | None = None,
 ) -> Worker:
-    """A worker for the routes of ``config`` (or those named). ``handlers`` replace targets, by route name.
+    """A worker for the routes of ``config`` (or those named). ``handlers`` replace targets, by route name; ``observe``
+    may put something around each target.
 
     Raises ``ConfigError`` where there is no route, or none of that name.
     """
@@ -147,6 +189,8 @@ def make_worker(
             log=get_logger("broker_bridge.worker").bind(route=route.name, group=route.group),
         )
         target = make_target(route, clock=clock, handler=(handlers or {}).get(route.name))
+        if observe is not None:
+            target = observe(route, target)
         made.append(
             RouteWorker(
                 pipeline,

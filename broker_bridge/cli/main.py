@@ -42,7 +42,9 @@ COMMANDS: Final = {
     "schemas": Lazy("broker_bridge.cli.schemas", "group", "List, check and register Avro schemas."),
     "dlq": Lazy("broker_bridge.cli.dlq", "group", "Look into the dead letters."),
     "replay": Lazy("broker_bridge.cli.replay", "group", "Plan and run replays of dead letters."),
+    "outbox": Lazy("broker_bridge.cli.outbox", "group", "Relay events of a transactional outbox to Kafka."),
     "audit": Lazy("broker_bridge.cli.audit", "command", "Account for every message of a route."),
+    "chaos": Lazy("broker_bridge.cli.chaos", "group", "Try a route under faults, on a private stack."),
     "doctor": Lazy("broker_bridge.cli.doctor", "command", "Check configuration, servers and tools."),
 }
 

@@ -173,6 +173,20 @@ class ServerProcess:
             self._reap_guard()
         return sent
 
+    def ask_to_end(self) -> bool:
+        """SIGTERM, without waiting; False when there is no such process."""
+        return self.identity is not None and self.identity.send(signal.SIGTERM)
+
+    def wait_ended(self, timeout_s: float) -> bool:
+        """Whether it ended within `timeout_s` seconds; its `exit_status` is known then."""
+        if self._guard is None:
+            return self.identity is None or self.identity.wait_gone(timeout_s)
+        try:
+            self._guard.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
     def stop(self, grace_s: float) -> None:
         """SIGTERM, and SIGKILL to what is still there `grace_s` seconds later."""
         if self.identity is not None and self.identity.send(signal.SIGTERM):

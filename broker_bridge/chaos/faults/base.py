@@ -1,0 +1,45 @@
+"""What a fault is: how it begins, how long it lasts, how it ends, and what may follow from it."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from broker_bridge.chaos.world import World
+
+
+class Fault:
+    """One fault. ``rows`` are those of the fault matrix that it plays. ``begin`` returns when it has happened (or has
+    been going on, where it is a sequence), ``end`` when it is mended.
+
+    ``extra_deeds`` are mixed into the built-in workload; ``dead_kinds`` must end as dead letters, ``may_die`` may.
+    ``kills_workers``: workers that end by themselves are part of it.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    rows: ClassVar[tuple[int, ...]]
+    brokers: ClassVar[int] = 1
+    small_disk: ClassVar[bool] = False
+    workers: ClassVar[int] = 2
+    wait_replicas: ClassVar[int | None] = None
+    needs_own_target: ClassVar[bool] = False
+    built_in_only: ClassVar[bool] = False
+    extra_deeds: ClassVar[tuple[str, ...]] = ()
+    poison_share: ClassVar[float] = 0.01
+    dead_kinds: ClassVar[frozenset[str]] = frozenset({"poison"})
+    # A message that parked is first tried in the lane it parked in, and has no lanes before that one left: it may be
+    # dead after ``in_place`` attempts.
+    may_die: ClassVar[frozenset[str]] = frozenset({"stubborn"})
+    bounds_attempts: ClassVar[bool] = True
+    kills_workers: ClassVar[bool] = False
+
+    def hold_s(self, world: World) -> float:
+        """How long it lasts between ``begin`` and ``end``."""
+        return world.hold_s
+
+    def begin(self, world: World) -> None:
+        """Break it."""
+        raise NotImplementedError
+
+    def end(self, world: World) -> None:
+        """Mend it."""

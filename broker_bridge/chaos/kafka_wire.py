@@ -1,0 +1,84 @@
+"""The few requests to Kafka that only faults need: who leads, who coordinates, removing a topic,
+and changing one.
+
+Spoken over a socket in the manner of ``stack.kafka.handshake``; clients belong to ``transport``.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+from broker_bridge.errors import StackError
+from broker_bridge.stack.kafka.handshake import METADATA, METADATA_VERSION, Cursor, ask
+
+FIND_COORDINATOR, FIND_COORDINATOR_VERSION = 10, 1
+DELETE_TOPICS, DELETE_TOPICS_VERSION = 20, 1
+ALTER_CONFIGS, ALTER_CONFIGS_VERSION = 44, 0
+_TOPIC_RESOURCE, _SET = 2, 0
+_TIMEOUT_S = 5.0
+_UNKNOWN_TOPIC = 3
+
+
+def leader_of(port: int, topic: str, partition: int) -> int:
+    """The node that leads a partition. Raises ``StackError`` where there is none."""
+    body = struct.pack(">i", 1) + _text(topic) + struct.pack(">?", False)
+    cursor = Cursor(_ask(port, METADATA, METADATA_VERSION, body))
+    cursor.number("i")
+    for _ in range(cursor.number("i")):
+        cursor.number("i"), cursor.text(), cursor.number("i"), cursor.text()
+    cursor.text(), cursor.number("i"), cursor.number("i"), cursor.number("h"), cursor.text(), cursor.number("b")
+    for _ in range(cursor.number("i")):
+        cursor.number("h")
+        number, leader = cursor.number("i"), cursor.number("i")
+        for _ in range(2):
+            for _ in range(cursor.number("i")):
+                cursor.number("i")
+        if number == partition and leader >= 0:
+            return leader
+    raise StackError(f"nobody leads {topic}/{partition}", where=f"127.0.0.1:{port}")
+
+
+def coordinator_of(port: int, group: str) -> int:
+    """The node that keeps a consumer group. Raises ``StackError`` where there is none."""
+    cursor = Cursor(_ask(port, FIND_COORDINATOR, FIND_COORDINATOR_VERSION, _text(group) + struct.pack(">b", 0)))
+    cursor.number("i")
+    code, _message, node = cursor.number("h"), cursor.text(), cursor.number("i")
+    if code:
+        raise StackError(f"no coordinator for group {group} (error {code})", where=f"127.0.0.1:{port}")
+    return node
+
+
+def delete_topic(port: int, topic: str) -> None:
+    """Remove a topic with all that is in it. Raises ``StackError`` where the broker refuses."""
+    body = struct.pack(">i", 1) + _text(topic) + struct.pack(">i", int(_TIMEOUT_S * 1000))
+    cursor = Cursor(_ask(port, DELETE_TOPICS, DELETE_TOPICS_VERSION, body))
+    cursor.number("i")
+    for _ in range(cursor.number("i")):
+        name, code = cursor.text(), cursor.number("h")
+        if code not in (0, _UNKNOWN_TOPIC):
+            raise StackError(f"{name} was not deleted (error {code})", where=f"127.0.0.1:{port}")
+
+
+def set_topic(port: int, topic: str, name: str, value: str) -> None:
+    """Change one setting of a topic. Raises ``StackError`` where the broker refuses."""
+    resource = struct.pack(">ib", 1, _TOPIC_RESOURCE) + _text(topic)
+    body = resource + struct.pack(">i", 1) + _text(name) + struct.pack(">b", _SET) + _text(value)
+    cursor = Cursor(_ask(port, ALTER_CONFIGS, ALTER_CONFIGS_VERSION, body + struct.pack(">?", False)))
+    cursor.number("i"), cursor.number("i")
+    code, message = cursor.number("h"), cursor.text()
+    if code:
+        raise StackError(f"{name} of {topic} was not set: {message} (error {code})", where=f"127.0.0.1:{port}")
+
+
+def _ask(port: int, api: int, version: int, body: bytes) -> bytes:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=_TIMEOUT_S) as connection:
+            return ask(connection, api, version, body)
+    except (OSError, ValueError, struct.error) as error:
+        raise StackError(f"does not answer: {error}", where=f"127.0.0.1:{port}") from error
+
+
+def _text(value: str) -> bytes:
+    data = value.encode()
+    return struct.pack(">h", len(data)) + data
