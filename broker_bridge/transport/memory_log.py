@@ -70,7 +70,7 @@ class MemoryLog:
         self._topics: dict[str, list[MemoryPartition]] = {}
         self._faults: list[_Fault] = []
         self._next_keyless = 0
-        self._waiters: set[asyncio.Future[None]] = set()
+        self._waiters: dict[asyncio.Future[None], None] = {}  # woken in the order they came, in every run
 
     # -- topics
 
@@ -216,11 +216,11 @@ class MemoryLog:
     async def wait_for_change(self, clock: Clock, *, timeout_ms: float) -> None:
         """Return on the next change, or after ``timeout_ms`` of ``clock``."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.add(waiter)
+        self._waiters[waiter] = None
         timer = asyncio.ensure_future(clock.sleep_ms(timeout_ms))
         try:
             await asyncio.wait({waiter, timer}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._waiters.discard(waiter)
+            self._waiters.pop(waiter, None)
             waiter.cancel()
             timer.cancel()

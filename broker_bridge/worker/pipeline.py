@@ -62,7 +62,7 @@ class Pipeline:
     timers: WorkSignal = field(default_factory=WorkSignal)
     results: deque[Result] = field(default_factory=deque)
     settling: WorkSignal = field(default_factory=WorkSignal)
-    held: set[Delivery] = field(default_factory=set)
+    held: dict[Delivery, None] = field(default_factory=dict)
     reclaims: list[Delivery] = field(default_factory=list)
     paused: set[str] = field(default_factory=set)
     in_flight: int = 0
@@ -147,7 +147,7 @@ class Pipeline:
     def retire(self, delivery: Delivery, *, settled: bool) -> None:
         """Out of this worker's hands. Unsettled ones hold the watermark, so that their record is read again."""
         self.unqueue(delivery)
-        self.held.discard(delivery)
+        self.held.pop(delivery, None)
         self.in_flight -= 1
         self.in_flight_bytes -= delivery.size
         if settled:

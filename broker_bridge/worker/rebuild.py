@@ -16,8 +16,7 @@ claim lets only one of the two run.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
+from collections import deque
 
 from broker_bridge.core.retry import backoff_ms
 from broker_bridge.errors import TransportError
@@ -26,6 +25,7 @@ from broker_bridge.observability import events
 from broker_bridge.transport.base import GroupConsumer, Transport
 from broker_bridge.worker.partitions import PartitionState
 from broker_bridge.worker.pipeline import Pipeline
+from broker_bridge.worker.signal import WorkSignal
 
 
 class ParkedSetRebuild:
@@ -35,8 +35,23 @@ class ParkedSetRebuild:
         self._p = pipeline
         self._transport = transport
         self._consumer = consumer
+        self._gained: deque[list[PartitionState]] = deque()
+        self._arrived = WorkSignal()
 
-    async def run(self, gained: Sequence[PartitionState]) -> None:
+    def submit(self, gained: list[PartitionState]) -> None:
+        """These next. What was gained before is gone by then: every rebalance takes everything."""
+        self._gained.append(gained)
+        self._arrived.wake()
+
+    async def run(self) -> None:
+        """Rebuild for what is gained, until cancelled."""
+        while True:
+            if self._gained:
+                await self._rebuild(self._gained.popleft())
+            else:
+                await self._arrived.wait()
+
+    async def _rebuild(self, gained: list[PartitionState]) -> None:
         """Fill the parked sets of ``gained`` and let their source partitions be read. Tries until it succeeds or
         they are gone."""
         lanes = {state.tp: state for state in gained if state.lane >= 0}
@@ -49,8 +64,9 @@ class ParkedSetRebuild:
                 self._p.log.warning(
                     events.KAFKA_LOST, reason="parked set not rebuilt", code=error.code, error=str(error)
                 )
-                wait = backoff_ms(failures, base_ms=100, max_ms=2_000, jitter=0.5, chance=self._p.rng.random())
-                await asyncio.sleep(wait / 1000)
+                await self._arrived.wait(
+                    backoff_ms(failures, base_ms=100, max_ms=2_000, jitter=0.5, chance=self._p.rng.random())
+                )
             else:
                 for state in gained:
                     state.ready = True

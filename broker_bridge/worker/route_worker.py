@@ -75,8 +75,6 @@ class RouteWorker:
         self._leases = LeaseKeeper(pipeline, store)
         self._flow = FlowControl(pipeline, self._consumer)
         self._rebuild = ParkedSetRebuild(pipeline, transport, self._consumer)
-        self._rebuilds: set[asyncio.Task[None]] = set()
-        self._group: asyncio.TaskGroup | None = None
         self._stop = asyncio.Event()
         self._ended = False
 
@@ -115,13 +113,12 @@ class RouteWorker:
             await self._target.start()
             await self._producer.start()
             async with asyncio.TaskGroup() as group:
-                self._group = group
                 await self._consumer.start()
                 self.pipeline.log.info(events.ROUTE_STARTED)
                 stages = [group.create_task(endless(stage, name)) for name, stage in self._stages()]
                 await self._read_until_stopped(group)
                 await self._drain()
-                for task in (*stages, *self._rebuilds):
+                for task in stages:
                     task.cancel()
         finally:
             self._ended = True
@@ -129,6 +126,7 @@ class RouteWorker:
 
     def _stages(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
         return [
+            ("rebuild", self._rebuild.run()),
             ("claims", self._claims.run()),
             ("slots", self._slots.run()),
             ("settler", self._settler.run()),
@@ -187,12 +185,7 @@ class RouteWorker:
             events.PARTITIONS_ASSIGNED, partitions=[f"{tp.topic}/{tp.partition}" for tp in sorted(partitions)]
         )
         self._flow.forget()
-        if self.pipeline.closing or self._ended:
-            return
-        assert self._group is not None
-        task = self._group.create_task(self._rebuild.run(gained))
-        self._rebuilds.add(task)
-        task.add_done_callback(self._rebuilds.discard)
+        self._rebuild.submit(gained)
 
     async def _given_up(self, partitions: frozenset[TopicPartition]) -> None:
         """Nothing of these starts from here on; what runs may end within the drain time, then the watermark is

@@ -78,7 +78,7 @@ class Slots:
         """Whether somebody else may hold the claim by now: it is asked for again before anything starts (I8)."""
         if not delivery.lost and asyncio.get_running_loop().time() < delivery.lease_end_s:
             return False
-        self._p.held.discard(delivery)
+        self._p.held.pop(delivery, None)
         delivery.token, delivery.lost, delivery.due_ms = 0, False, 0
         return True
 
