@@ -27,6 +27,7 @@ from broker_bridge.consumer import Handler, HandlerFunction
 from broker_bridge.errors import ConfigError
 
 if TYPE_CHECKING:
+    from broker_bridge.outbox import Outbox
     from broker_bridge.producer import Producer
     from broker_bridge.worker.supervisor import Worker
 
@@ -127,10 +128,18 @@ class Bridge:
         """A producer; ``source`` is the CloudEvents source of its events. Use it with ``async with``."""
         from broker_bridge.bootstrap import open_producer
 
-        config = self.config
-        if source is not None:
-            config = config.model_copy(update={"producer": config.producer.model_copy(update={"source": source})})
-        return open_producer(config)
+        return open_producer(self._with_source(source))
+
+    def outbox(self, *, source: str | None = None, table: str = "bridge_outbox") -> Outbox:
+        """An outbox: events written in the service's own transaction; ``source`` is their CloudEvents source."""
+        from broker_bridge.bootstrap import open_outbox
+
+        return open_outbox(self._with_source(source), table=table)
+
+    def _with_source(self, source: str | None) -> BridgeConfig:
+        if source is None:
+            return self.config
+        return self.config.model_copy(update={"producer": self.config.producer.model_copy(update={"source": source})})
 
     async def create_topics(self, *, partitions: int, replication: int = 1) -> list[str]:
         """Create the topics and lanes of every route that do not exist, and return their names.

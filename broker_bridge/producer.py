@@ -162,7 +162,16 @@ class Producer:
         trace = active_traceparent()
         for index, event in enumerate(events):
             try:
-                records.append(self._record(event, trace))
+                records.append(
+                    record_of(
+                        event,
+                        trace,
+                        codec=self._codec,
+                        source=self._source,
+                        now_ms=self._clock.now_ms(),
+                        new_id=self._new_id,
+                    )
+                )
                 indices.append(index)
             except BridgeError as error:
                 answers[index] = error
@@ -178,38 +187,46 @@ class Producer:
         except TransportError as error:  # nothing was tried
             return [error] * len(records)
 
-    def _record(self, event: Event, trace: str | None) -> OutgoingRecord:
-        if event.event_id == "":
-            raise HeadersInvalidError("an event needs an id, or None for a new one", where="ce_id")
-        subject = event.subject
-        if subject is None and isinstance(event.key, str):
-            subject = event.key or None
-        return OutgoingRecord(
-            topic=event.topic,
-            value=None if event.value is None else self._codec.encode(event.contract, event.version, event.value),
-            key=_key_bytes(event),
-            headers=event_headers(
-                event_id=event.event_id if event.event_id is not None else self._new_id(),
-                source=self._source,
-                event_type=event.contract,
-                time=self._time(event),
-                subject=subject,
-                traceparent=event.traceparent or trace or new_traceparent(),
-                tracestate=event.tracestate,
-                correlation_id=event.correlation_id,
-                causation_id=event.causation_id,
-                idempotency_key=event.idempotency_key,
-                deadline_ms=event.deadline_ms,
-                extra=event.headers,
-            ),
-            partition=event.partition,
-        )
 
-    def _time(self, event: Event) -> str:
-        try:
-            return rfc3339(event.time_ms if event.time_ms is not None else self._clock.now_ms())
-        except OverflowError as error:
-            raise HeadersInvalidError(f"time_ms {event.time_ms} is no time between year 1 and 9999") from error
+def record_of(
+    event: Event, trace: str | None, *, codec: Encoder, source: str, now_ms: int, new_id: Callable[[], str]
+) -> OutgoingRecord:
+    """The event as it goes to Kafka. ``trace`` is the active span's traceparent, if there is one.
+
+    Raises ``UsageError`` and ``ContractError`` where the event is not valid.
+    """
+    if event.event_id == "":
+        raise HeadersInvalidError("an event needs an id, or None for a new one", where="ce_id")
+    subject = event.subject
+    if subject is None and isinstance(event.key, str):
+        subject = event.key or None
+    return OutgoingRecord(
+        topic=event.topic,
+        value=None if event.value is None else codec.encode(event.contract, event.version, event.value),
+        key=_key_bytes(event),
+        headers=event_headers(
+            event_id=event.event_id if event.event_id is not None else new_id(),
+            source=source,
+            event_type=event.contract,
+            time=_time(event, now_ms),
+            subject=subject,
+            traceparent=event.traceparent or trace or new_traceparent(),
+            tracestate=event.tracestate,
+            correlation_id=event.correlation_id,
+            causation_id=event.causation_id,
+            idempotency_key=event.idempotency_key,
+            deadline_ms=event.deadline_ms,
+            extra=event.headers,
+        ),
+        partition=event.partition,
+    )
+
+
+def _time(event: Event, now_ms: int) -> str:
+    try:
+        return rfc3339(event.time_ms if event.time_ms is not None else now_ms)
+    except OverflowError as error:
+        raise HeadersInvalidError(f"time_ms {event.time_ms} is no time between year 1 and 9999") from error
 
 
 def _key_bytes(event: Event) -> bytes | None:

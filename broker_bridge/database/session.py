@@ -64,7 +64,7 @@ def open_database(url: str, *, create: bool = False) -> Database:
 
 
 class PostgresDatabase:
-    """PostgreSQL through psycopg 3. No state is kept in a session: a PgBouncer that pools transactions may be between."""
+    """PostgreSQL through psycopg 3. Sessions keep no state: a PgBouncer that pools transactions may be between."""
 
     def __init__(self, url: str) -> None:
         self._url = url
