@@ -21,6 +21,7 @@ class LossWatch:
 
     Only a call sent after the last change of what is known is listened to. So two losses are counted only where there
     were two, however answers overtake each other; what a call that is not listened to has met, a later one meets again.
+    A loss in a bucket of which nothing is known cannot be told: read the epochs that are ``unknown`` soon.
     """
 
     def __init__(self) -> None:
@@ -30,6 +31,10 @@ class LossWatch:
     def before_call(self) -> Known:
         """What is known when a call is sent: hand it to ``after_call`` with what that call has read."""
         return self._known
+
+    def unknown(self, buckets: int) -> list[int]:
+        """Which of so many buckets' epochs are not known: after a loss, all but the one that it was met in."""
+        return [] if len(self._known) == buckets else [bucket for bucket in range(buckets) if bucket not in self._known]
 
     def after_call(self, known: Known, *, bucket: int, epoch: Epoch) -> None:
         """Compare what a call has read with what was known when it was sent."""

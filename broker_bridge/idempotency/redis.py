@@ -17,6 +17,7 @@ which 0.9. Memory per key, index and expiry included (prefix ``bb``, group of 8 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import struct
 from collections.abc import Awaitable, Callable, Sequence
@@ -133,8 +134,7 @@ class RedisStore:
             for script in (self._claim_script, self._renew_script, self._settle_script):
                 await self._link.command("SCRIPT", "LOAD", script.source)
             for bucket in range(self._buckets):
-                # Without awaiting the replicas: none has a claim of this epoch that does not have the epoch.
-                await self._claim_in(bucket, [], [], lease_ms=0, wait=False)
+                await self._read_epoch(bucket)
         except BridgeError:
             await self._link.close()
             raise
@@ -147,7 +147,11 @@ class RedisStore:
         async def run(keys: list[bytes], some: Sequence[ClaimRequest]) -> list[ClaimAnswer]:
             return await self._claim_in(self._bucket(some[0].key), keys, some, lease_ms=lease_ms)
 
-        return await self._by_bucket(group, requests, run)
+        answers = await self._by_bucket(group, requests, run)
+        for bucket in self._watch.unknown(self._buckets):
+            with contextlib.suppress(StoreError):  # what was granted is granted: the next call reads what is left
+                await self._read_epoch(bucket)
+        return answers
 
     async def renew(self, group: str, held: Sequence[Held], *, lease_ms: int) -> list[bool]:
         """See ``IdempotencyStore.renew``."""
@@ -196,6 +200,10 @@ class RedisStore:
     async def stop(self) -> None:
         """Wait for calls that still run (they are bounded), then disconnect. Idempotent."""
         await self._link.close()
+
+    async def _read_epoch(self, bucket: int) -> None:
+        # Without awaiting the replicas: none has a claim of this epoch that does not have the epoch.
+        await self._claim_in(bucket, [], [], lease_ms=0, wait=False)
 
     async def _claim_in(
         self, bucket: int, keys: list[bytes], requests: Sequence[ClaimRequest], *, lease_ms: int, wait: bool = True

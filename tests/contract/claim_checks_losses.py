@@ -34,6 +34,14 @@ async def check_a_loss_met_by_many_calls_at_once_is_told_once(lab: Lab) -> None:
     assert lab.store.losses() == 1
 
 
+async def check_one_loss_after_another_is_told(lab: Lab) -> None:
+    """A single claim in between, mostly in another bucket."""
+    for losses in range(8):
+        await lab.lose_everything()
+        await granted(lab, a_request(losses))
+        assert lab.store.losses() == losses + 1
+
+
 async def check_a_loss_before_anything_was_claimed_is_told(lab: Lab) -> None:
     await lab.lose_everything()
     await granted(lab, a_request())
