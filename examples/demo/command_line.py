@@ -23,10 +23,10 @@ from demo.settings import Settings
 from demo.story import Outcome, Story
 
 EXIT_HOLDS, EXIT_DOES_NOT, EXIT_USAGE = 0, 1, 2
-EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143
+EXIT_INTERRUPTED, EXIT_TERMINATED, EXIT_NOBODY_READS = 130, 143, 141
 EPILOG = (
     "exit status: 0 everything holds · 1 something does not, or a part failed · 2 wrong option, or another demo runs "
-    "here · 130 Ctrl-C · 143 SIGTERM; whatever happens, no process is left behind"
+    "here · 130 Ctrl-C · 141 nobody reads the output · 143 SIGTERM; whatever happens, no process is left behind"
 )
 
 
@@ -92,6 +92,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _complain("stopped by Ctrl-C; nothing is left running")
         return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        sys.stdout = None  # a flush at exit would complain
+        return EXIT_NOBODY_READS
     except Terminated:
         _complain("stopped by SIGTERM; nothing is left running")
         return EXIT_TERMINATED
@@ -124,8 +127,11 @@ def _run(settings: Settings, folder: RunFolder) -> int:
             story.tell()
         finally:
             _hurry_from_now_on()
-            with screen.phase("end", "Everything stopped"):
-                story.close()
+            try:
+                with screen.phase("end", "Stopping everything"):
+                    story.close()
+            finally:
+                story.close()  # again, should nobody be there any more to read of it
     except (ChildError, BridgeError) as error:
         failure = error
     finally:

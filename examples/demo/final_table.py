@@ -102,7 +102,7 @@ def consequences(outcome: Outcome, fault: Fault, until_s: float) -> str:
         return f"{taken:,} messages taken over from its hands, its partitions {wait}"
     if fault.name == "redis":
         paused = len({one.worker for one in watch.between("route_paused", begun, until_s)})
-        return f"{lasted}; {paused} workers paused, none of the claims was forgotten"
+        return f"{lasted}; {paused} of 2 workers paused, no claim was forgotten"
     return f"{lasted}; {count('attempt_failed'):,} attempts failed, the breaker opened {count('breaker_opened')} times"
 
 
@@ -149,11 +149,8 @@ def ending(outcome: Outcome, folder: RunFolder) -> list[Text]:
     """The verdict, and where everything is."""
     counts = {verdict.name: verdict.counts for verdict in outcome.verdicts}
     if outcome.holds:
-        cents = counts["effects"]["taken_cents"]
-        verdict = Text(
-            f"Everything holds: nothing lost, nothing done twice, {cents / 100:,.2f} ordered and taken.",
-            style="bold green",
-        )
+        told = f"{counts['accounts']['produced']:,} records accounted for, nothing lost"
+        verdict = Text(f"Everything holds: {told}, no effect twice, every cent as ordered.", style="bold green")
     else:
         failed = ", ".join(one.name for one in outcome.verdicts if not one.holds)
         verdict = Text(f"It does NOT hold: {failed}.", style="bold red")

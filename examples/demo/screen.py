@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -181,15 +182,24 @@ def shortened(printed: str, limit: int = OUTPUT_LINES) -> list[str]:
     return lines if len(lines) <= limit else [*lines[: limit - 2], "…", lines[-1]]
 
 
+class DemoConsole(Console):
+    """A console that says by BrokenPipeError, not by leaving, that nobody reads it any more."""
+
+    def on_broken_pipe(self) -> None:
+        with contextlib.suppress(SystemExit):
+            super().on_broken_pipe()
+        raise BrokenPipeError
+
+
 def open_screen(*, as_json: bool) -> Screen:
     """The screen that fits standard output."""
     if as_json:
         return JsonScreen()
     if sys.stdout.isatty():
-        return LiveScreen(Console(highlight=False))
+        return LiveScreen(DemoConsole(highlight=False))
     return PlainScreen(plain_console())
 
 
 def plain_console() -> Console:
     """Text without colours or cursor movements, wide enough for the final table."""
-    return Console(file=sys.stdout, width=PLAIN_WIDTH, highlight=False, color_system=None, force_terminal=False)
+    return DemoConsole(file=sys.stdout, width=PLAIN_WIDTH, highlight=False, color_system=None, force_terminal=False)

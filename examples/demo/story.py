@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -45,6 +46,7 @@ JOIN_WITHIN_S = 40.0
 DRAIN_WITHIN_S = 180.0
 STREAM_SLACK_S = 120.0
 PAYMENT_TAKES_MS = 20
+AUDITED = ("produced", "completed", "dead", "duplicate", "unaccounted")
 STOP_WITHIN_S = 15.0
 
 
@@ -88,29 +90,29 @@ class Story:
     def tell(self) -> Outcome:
         """Run it. Raises ``ChildError`` or ``BridgeError`` where a part does not do what it should."""
         phase = self.screen.phase
-        with phase("build", "Services built"):
+        with phase("build", "Building the services"):
             programs = self._programs()
-        with phase("stack", "Kafka and Redis run"):
+        with phase("stack", "Starting Kafka and Redis"):
             self._start_stack()
-        with phase("start", "Topics made, payments and two workers started"):
+        with phase("start", "Making topics, starting payments and two workers"):
             payments = self._start_services(programs["payments"])
         with phase("stream", self._stream_title()):
             self._stream(programs["orders"], payments)
-        with phase("drain", "Everything drained"):
+        with phase("drain", "Draining"):
             self._drain()
-        with phase("dead_letters", "Dead letters looked at"):
+        with phase("dead_letters", "Looking at the dead letters"):
             self.operator.run("dlq", "groups")
             self.outcome.groups = self.operator.json("dlq", "groups")["groups"]
-        with phase("replay", "Payments mended, its refusals replayed"):
+        with phase("replay", "Mending payments, replaying what it refused"):
             payments.switch(accept_declined=True)
             self.screen.say("payments accepts the declined cards from now on")
             self.outcome.replay = self.operator.replay_declined()
             self._drain()
-        with phase("stop", "Workers stopped in order"):
+        with phase("stop", "Stopping the workers in order"):
             self._stop_workers()
-        with phase("audit", "Books closed"):
+        with phase("audit", "Closing the books"):
             self._audit()
-        with phase("compare", "Compared with what really happened"):
+        with phase("compare", "Comparing with what really happened"):
             self._compare()
         return self.outcome
 
@@ -189,8 +191,8 @@ class Story:
     # --- the stream and its troubles ---------------------------------------------------------------------------------
 
     def _stream_title(self) -> str:
-        troubles = "with four failures on the way" if self.settings.faults else "with nothing going wrong"
-        return f"{self.settings.count:,} orders sent, {troubles}"
+        troubles = "four failures on the way" if self.settings.faults else "nothing goes wrong"
+        return f"Sending {self.settings.count:,} orders, {troubles}"
 
     def _faults(self, payments: Payments) -> list[Fault]:
         if not self.settings.faults:
@@ -274,8 +276,10 @@ class Story:
         arguments = ["audit", "--expect-drained", "--outputs", "--target-log", short(self.folder.effects)]
         _, printed = self.operator.run(*arguments, "--json", shown=False, expect=None)
         self.audit = last_json(printed)
-        told = {name: self.audit.get(name) for name in ("balanced", "produced", "completed", "dead", "duplicate")}
-        self.screen.command(f"broker-bridge {' '.join(arguments)} --json", f"{told}")
+        told = ", ".join(f"{self.audit.get(name)} {name}" for name in AUDITED)
+        balance = "the books balance" if self.audit.get("balanced") else "the books do NOT balance"
+        command = shlex.join(["broker-bridge", *arguments, "--json", "--config", short(self.folder.config)])
+        self.screen.command(command, f"{balance}: {told}")
 
     def _compare(self) -> None:
         self.outcome.evidence = asyncio.run(

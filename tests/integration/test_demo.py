@@ -99,6 +99,18 @@ def test_a_demo_that_is_ended_while_its_servers_boot_leaves_no_process(folder: P
     assert wait_for(lambda: processes_of(folder) == [], GONE_WITHIN_S)
 
 
+def test_a_demo_that_nobody_reads_any_more_leaves_no_process(folder: Path) -> None:
+    demo = start(folder)
+    try:
+        assert demo.stdout is not None
+        assert wait_for(lambda: is_streaming(folder) or demo.poll() is not None, WITHIN_S)
+        demo.stdout.close()
+        assert demo.wait(WITHIN_S) == 141
+    finally:
+        demo.kill()
+    assert wait_for(lambda: processes_of(folder) == [], GONE_WITHIN_S)
+
+
 def test_a_second_demo_in_the_same_folder_is_refused(folder: Path) -> None:
     first = start(folder)
     try:
