@@ -52,10 +52,10 @@ class RunningWorker:
     async def stop(self) -> None:
         """Drain, as SIGTERM would. Raises what the worker failed with."""
         self.worker.stop()
-        try:
-            await self.task
-        finally:
-            self._world.workers.pop(self.line.name, None)
+        await asyncio.wait((self.task,))
+        self._world.workers.pop(self.line.name, None)
+        if not self.task.cancelled():  # crashed while it drained
+            self.task.result()
 
     async def crash(self) -> None:
         """End on the spot, as SIGKILL would: nothing is given back, committed or said goodbye to."""
