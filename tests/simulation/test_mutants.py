@@ -22,7 +22,6 @@ from broker_bridge.worker.delivery import Delivery
 from broker_bridge.worker.partitions import Assignment, PartitionState
 from broker_bridge.worker.rebuild import ParkedSetRebuild
 from broker_bridge.worker.settler import Settler
-from broker_bridge.worker.slots import Slots
 
 SEEDS = 40
 Patch = pytest.MonkeyPatch
@@ -186,10 +185,6 @@ def never_frees_a_key(patch: Patch) -> None:
     patch.setattr(ParkingLot, "unpark", lambda *_: None)
 
 
-def starts_with_a_claim_that_ran_out(patch: Patch) -> None:
-    patch.setattr(Slots, "_has_run_out", lambda *_: False)
-
-
 MUTANTS: dict[Callable[[Patch], None], set[str]] = {
     commits_the_highest_offset_seen: {"I3"},
     settles_when_claimed: {"I3"},
@@ -207,7 +202,6 @@ MUTANTS: dict[Callable[[Patch], None], set[str]] = {
     goes_on_with_partitions_that_are_gone: {"I20"},
     never_frees_a_key: {"I21"},
     drops_what_was_busy: {"I1", "I3"},
-    starts_with_a_claim_that_ran_out: {"I8"},
 }
 
 
