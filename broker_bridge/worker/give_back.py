@@ -22,14 +22,16 @@ async def give_back(pipeline: Pipeline, store: IdempotencyStore, unused: Iterabl
     A claim that runs out instead would count as a crash of its holder, and a few of those set a message aside that was
     never tried.
     """
-    settlements = [
-        Settlement(d.claim_key, d.nonce, d.token, SettleKind.RELEASE, d.claimed_attempt) for d in unused if d.token
-    ]
-    if not settlements:
+    claimed = [delivery for delivery in unused if delivery.token]
+    if not claimed:
         return
+    settlements = [Settlement(d.claim_key, d.nonce, d.token, SettleKind.RELEASE, d.claimed_attempt) for d in claimed]
+    tried = [delivery.held() for delivery in claimed if delivery.attempt]  # an outage may have kept attempts from it
     route = pipeline.route
     try:
         async with asyncio.timeout(_LONGEST_S):
+            if tried:
+                await store.renew(route.group, tried, lease_ms=route.claims.lease_ms)
             await store.settle(route.group, settlements, ttl_ms=route.claims.ttl_ms)
     except (StoreError, TimeoutError):
         pipeline.log.warning(events.REDIS_LOST, reason="claims not given back; they run out by themselves")

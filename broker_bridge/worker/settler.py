@@ -12,9 +12,10 @@ A crash between any two of these steps repeats the later ones and never skips on
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
-from broker_bridge.core.claim import Settlement, SettleStatus
+from broker_bridge.core.claim import SettleStatus
 from broker_bridge.core.disposition import Verdict
 from broker_bridge.core.retry import backoff_ms
 from broker_bridge.errors import BridgeError, RecordTooLargeError, StoreError, TransportError
@@ -25,6 +26,8 @@ from broker_bridge.transport.base import BatchProducer
 from broker_bridge.worker.claim_stage import PAUSED_BY_STORE
 from broker_bridge.worker.outcome import Outcome, OutcomePlanner
 from broker_bridge.worker.pipeline import Aborted, Pipeline, Result
+
+T = TypeVar("T")
 
 _BATCH = 2_000
 _BASE_MS = 50
@@ -130,11 +133,15 @@ class Settler:
         self._p.metrics.send_error(self._p.route.name)
 
     async def _settle_claims(self, outcomes: Sequence[Outcome]) -> None:
+        await self._write_released_down(outcomes)
         pairs = [(outcome, outcome.settlement()) for outcome in outcomes]
         settlements = [settlement for _, settlement in pairs if settlement is not None]
         if not settlements:
             return
-        statuses = await self._settle_until_answered(settlements)
+        route = self._p.route
+        statuses = await self._until_answered(
+            "settle", lambda: self._store.settle(route.group, settlements, ttl_ms=route.claims.ttl_ms)
+        )
         settled = (outcome for outcome, settlement in pairs if settlement is not None)
         for outcome, status in zip(settled, statuses, strict=True):
             if status is SettleStatus.STALE:
@@ -146,12 +153,21 @@ class Settler:
                     state=outcome.verdict.value,
                 )
 
-    async def _settle_until_answered(self, settlements: Sequence[Settlement]) -> list[SettleStatus]:
+    async def _write_released_down(self, outcomes: Sequence[Outcome]) -> None:
+        """Letting go of a claim keeps the attempts it knows of: those that an outage kept from it must not be lost."""
+        held = [outcome.delivery.held() for outcome in outcomes if outcome.released and outcome.delivery.token]
+        if held:
+            route = self._p.route
+            await self._until_answered(
+                "renew", lambda: self._store.renew(route.group, held, lease_ms=route.claims.lease_ms)
+            )
+
+    async def _until_answered(self, op: str, call: Callable[[], Awaitable[list[T]]]) -> list[T]:
         route, failures = self._p.route, 0
         while True:
             started = asyncio.get_running_loop().time()
             try:
-                statuses = await self._store.settle(route.group, settlements, ttl_ms=route.claims.ttl_ms)
+                answers = await call()
             except StoreError as error:
                 failures += 1
                 if PAUSED_BY_STORE not in self._p.paused:
@@ -162,8 +178,8 @@ class Settler:
                 await asyncio.sleep(wait / 1000)
             else:
                 self._p.paused.discard(PAUSED_BY_STORE)
-                self._p.metrics.store_latency(route.name, "settle", asyncio.get_running_loop().time() - started)
-                return statuses
+                self._p.metrics.store_latency(route.name, op, asyncio.get_running_loop().time() - started)
+                return answers
 
     def _leave(self, outcomes: Sequence[Outcome]) -> None:
         """The parked set first, then the key, so that a later message of the key sees where its predecessor went."""

@@ -256,3 +256,26 @@ def test_a_duplicate_in_other_bytes_is_no_conflict_because_kafka_was_away() -> N
             assert world.dead_letters(GROUP) == []
 
     run_virtual(scenario())
+
+
+def test_an_attempt_that_redis_did_not_hear_of_is_not_forgotten_when_the_claim_is_given_back() -> None:
+    attempts: list[int] = []
+
+    async def handle(_: Message[dict[str, Any]], context: Context) -> None:
+        attempts.append(context.attempt)
+        if len(attempts) == 1:
+            world.store.fail_next(1)  # the attempt cannot be written down
+        raise ValueError("never")
+
+    async def scenario() -> None:
+        nonlocal world
+        async with InMemoryBridge(shop(handle, retry={"in_place": 3, "base": "5s", "jitter": 0})) as world:
+            await place(world, 1)
+            await asyncio.sleep(1)
+            await world.stop_worker()
+            world.start_worker()
+            await world.settled()
+
+    world: InMemoryBridge = None  # type: ignore[assignment]
+    run_virtual(scenario())
+    assert attempts == [1, 2, 3]
