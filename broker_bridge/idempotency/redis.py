@@ -22,6 +22,7 @@ import os
 import struct
 from collections.abc import Awaitable, Callable, Sequence
 from importlib import resources
+from operator import attrgetter
 from typing import TypeVar
 
 from pydantic import SecretStr
@@ -56,6 +57,8 @@ _HELD = struct.Struct(">8sQHH")
 _SETTLEMENT = struct.Struct(">8sQBHHH")
 _STATUSES = {int(status): status for status in ClaimStatus}
 _SETTLE_STATUSES = {int(status): status for status in SettleStatus}
+
+_token_of = attrgetter("token")
 
 _Event = TypeVar("_Event", ClaimRequest, Held, Settlement)
 _Answer = TypeVar("_Answer")
@@ -222,7 +225,7 @@ class RedisStore:
         )
         self._watch.after_call(known, bucket=bucket, epoch=epoch)
         answers = _unpack_answers(packed, standing)
-        self._highest_token = max(self._highest_token, max((answer.token for answer in answers), default=0))
+        self._highest_token = max(self._highest_token, max(map(_token_of, answers), default=0))
         return answers
 
     async def _by_bucket(
@@ -302,7 +305,7 @@ def _unpack_answers(packed: bytes, standing: list[bytes]) -> list[ClaimAnswer]:
     against = iter(standing)
     granted = ClaimStatus.GRANTED
     return [
-        ClaimAnswer(granted, token, attempt, crashes, tries=tries)
+        ClaimAnswer(granted, token, attempt, crashes, 0, b"", b"", 0, tries)
         if status == granted
         else refusal(_STATUSES[status], StoredClaim.decode(next(against)), now_ms=now_ms)
         for status, token, attempt, crashes, tries in _ANSWER.iter_unpack(packed[_NOW.size :])
