@@ -102,7 +102,7 @@ def consequences(outcome: Outcome, fault: Fault, until_s: float) -> str:
         return f"{taken:,} messages taken over from its hands, its partitions {wait}"
     if fault.name == "redis":
         paused = len({one.worker for one in watch.between("route_paused", begun, until_s)})
-        return f"{lasted}; {paused} of 2 workers paused, no claim was forgotten"
+        return f"{lasted}; {paused} of 2 workers paused until it was back"
     return f"{lasted}; {count('attempt_failed'):,} attempts failed, the breaker opened {count('breaker_opened')} times"
 
 

@@ -276,7 +276,7 @@ class Story:
         arguments = ["audit", "--expect-drained", "--outputs", "--target-log", short(self.folder.effects)]
         _, printed = self.operator.run(*arguments, "--json", shown=False, expect=None)
         self.audit = last_json(printed)
-        told = ", ".join(f"{self.audit.get(name)} {name}" for name in AUDITED)
+        told = ", ".join(f"{self.audit.get(name, 0):,} {name}" for name in AUDITED)
         balance = "the books balance" if self.audit.get("balanced") else "the books do NOT balance"
         command = shlex.join(["broker-bridge", *arguments, "--json", "--config", short(self.folder.config)])
         self.screen.command(command, f"{balance}: {told}")

@@ -101,13 +101,16 @@ def test_a_demo_that_is_ended_while_its_servers_boot_leaves_no_process(folder: P
 
 def test_a_demo_that_nobody_reads_any_more_leaves_no_process(folder: Path) -> None:
     demo = start(folder)
+    assert demo.stdout is not None
+    assert demo.stderr is not None
     try:
-        assert demo.stdout is not None
         assert wait_for(lambda: is_streaming(folder) or demo.poll() is not None, WITHIN_S)
         demo.stdout.close()
         assert demo.wait(WITHIN_S) == 141
+        assert demo.stderr.read() == ""
     finally:
         demo.kill()
+        demo.stderr.close()
     assert wait_for(lambda: processes_of(folder) == [], GONE_WITHIN_S)
 
 
