@@ -55,6 +55,11 @@ class KeyLanes(Generic[T]):
         else:
             del self._lanes[lane]
 
+    def is_head(self, lane: Hashable, item: T) -> bool:
+        """Whether the item is the one of its lane that runs or is to run next."""
+        queue = self._lanes.get(lane)
+        return queue is not None and queue[0] is item
+
     def postpone(self, lane: Hashable, *, due_ms: int) -> None:
         """The head that was taken is to run again, not before ``due_ms``; its lane waits with it."""
         self._serial += 1

@@ -18,6 +18,7 @@ from broker_bridge.testing.history import (
     Committed,
     Effect,
     Ended,
+    Fault,
     Granted,
     History,
     Renewed,
@@ -35,6 +36,7 @@ class Terms(NamedTuple):
     lanes: tuple[str, ...]
     dead_letter: str
     max_attempts: int
+    in_place: int
 
 
 class Copy(NamedTuple):
@@ -66,6 +68,7 @@ class _Books:
         self.running: dict[bytes, list[Started]] = defaultdict(list)
         self.spent: Counter[bytes] = Counter()
         self.effects: Counter[bytes] = Counter()
+        self.store_failed = False
         self.held: dict[str, frozenset[TopicPartition]] = defaultdict(frozenset)
 
     def object(self, invariant: str, text: str) -> None:
@@ -173,7 +176,8 @@ class _Books:
         running = self.running[event.key]
         running[:] = [one for one in running if (one.worker, one.token) != (event.worker, event.token)]
         self.spent[event.key] += event.spent
-        if self.spent[event.key] > self.terms.max_attempts + self.crashes[event.key]:
+        forgotten = self.crashes[event.key] * (self.terms.in_place if self.store_failed else 1)
+        if self.spent[event.key] > self.terms.max_attempts + forgotten:
             self.object("I15", f"{self.name(event.key)} was tried {self.spent[event.key]} times")
 
     def effect(self, event: Effect) -> None:
@@ -190,6 +194,10 @@ class _Books:
 
     def revoked(self, event: Revoked) -> None:
         self.held[event.worker] -= event.partitions
+
+    def fault(self, event: Fault) -> None:
+        """Attempts in place that the store could not be told of are forgotten in a crash: more of them than one."""
+        self.store_failed |= event.what.startswith("store")
 
     # -- the end
 
@@ -217,6 +225,7 @@ _JUDGED_BY: dict[type, Callable[[_Books, Any], None]] = {
     Effect: _Books.effect,
     Assigned: _Books.assigned,
     Revoked: _Books.revoked,
+    Fault: _Books.fault,
 }
 
 

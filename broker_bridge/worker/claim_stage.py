@@ -128,7 +128,7 @@ class ClaimStage:
             case ClaimStatus.GRANTED:
                 return self._granted(delivery, answer)
             case ClaimStatus.BUSY:
-                return self._busy(delivery, answer)
+                return await self._busy(delivery, answer)
             case ClaimStatus.CONFLICT:
                 return await self._conflict(delivery, answer)
             case ClaimStatus.DONE:
@@ -165,9 +165,29 @@ class ClaimStage:
             self._p.queue(delivery)
         return 1
 
-    def _busy(self, delivery: Delivery, answer: ClaimAnswer) -> int:
-        """Another delivery of the key holds the claim. It keeps its place in its lane; no attempt is spent."""
+    async def _busy(self, delivery: Delivery, answer: ClaimAnswer) -> int:
+        """Another delivery of the key holds the claim. It keeps its place in its lane; no attempt is spent.
+
+        Where that other one is ours and waits its own turn, perhaps behind this very one, both would wait for ever::
+
+            dead worker holds m1     m1: busy, asks again each second      lane: m1
+            its lease runs out       m1' (the same event again): granted   lane: m1, m1'
+                                     m1: busy, for m1' is renewed …
+        """
+        holder = self._waiting_holder(delivery) if delivery.queued else None
+        if holder is not None:
+            self._p.held.pop(holder, None)
+            await give_back(self._p, self._store, [holder])
+            holder.token = 0
         return self._ask_again(delivery, within_ms=answer.retry_after_ms)
+
+    def _waiting_holder(self, delivery: Delivery) -> Delivery | None:
+        """Who of ours holds the claim and has others before it in its lane."""
+        for other in self._p.held:
+            if other.claim_key == delivery.claim_key:
+                waits = other.queued and not self._p.lanes.is_head(other.order_key, other)
+                return other if waits else None
+        return None
 
     def _ask_again(self, delivery: Delivery, *, within_ms: int) -> int:
         delivery.busy_count += 1

@@ -74,7 +74,7 @@ class ShopWorld:
         route = self.bridge.config.routes[0]
         names = route.lane_names
         lanes = tuple(names.read(route.retry.lanes_ms))
-        return Terms(TOPIC, lanes, names.dead_letter, IN_PLACE + len(LANES))
+        return Terms(TOPIC, lanes, names.dead_letter, IN_PLACE + len(LANES), IN_PLACE)
 
     # -- the handler
 

@@ -279,3 +279,32 @@ def test_an_attempt_that_redis_did_not_hear_of_is_not_forgotten_when_the_claim_i
     world: InMemoryBridge = None  # type: ignore[assignment]
     run_virtual(scenario())
     assert attempts == [1, 2, 3]
+
+
+def test_a_duplicate_does_not_hold_the_claim_that_the_first_one_before_it_waits_for() -> None:
+    """The first is busy until a dead worker's lease ends; duplicates come all the time, also right after that, and the answer that it is
+    still busy is on its way for a while."""
+    effects: list[str] = []
+
+    async def handle(message: Message[dict[str, Any]], context: Context) -> None:
+        if context.crashes == 0 and not effects:
+            await asyncio.sleep(86_400)
+        effects.append(message.value["order_id"])
+
+    async def scenario() -> None:
+        policies = {"claims": {"lease": "5s"}, "target": target_within("4s"), "shutdown": {"drain": "1s"}}
+        store = SlowStore(LoopClock())
+        async with InMemoryBridge(shop(handle, **policies), partitions=1, store=store) as world:
+            await place(world, 1)
+            await asyncio.sleep(1)
+            await world.crash_worker()
+            store.late_s = 0.3
+            world.start_worker()
+            for _ in range(100):
+                await asyncio.sleep(0.07)
+                await place(world, 1)
+            await place(world, 2)
+            await world.settled(within_ms=60_000)
+
+    run_virtual(scenario())
+    assert effects == ["o-0001", "o-0002"]
