@@ -2,6 +2,7 @@
 #
 #   make demo     the whole story on real parts: Kafka, Redis, a Go service, a Rust service, failures, replay, audit
 #   make test     lint, types, layers, and every test
+#   make soak     every fault of the chaos tests on real servers: half an hour
 #   make bench    throughput beside a hand-written loop
 #   make check    the quick part of `make test`: no servers
 
@@ -12,7 +13,7 @@ READY  := $(VENV)/.ready
 ORDERS := examples/orders
 PAYMENTS := examples/payments
 
-.PHONY: demo test check lint unit servers go rust bench setup clean
+.PHONY: demo test soak check lint unit servers go rust bench setup clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -50,6 +51,10 @@ unit: setup
 
 servers: setup
 	$(BIN)/python -m pytest tests/contract tests/integration tests/cli tests/interop tests/docs
+	$(BIN)/python -m pytest tests/chaos -m "not soak"
+
+soak: setup
+	$(BIN)/python -m pytest tests/chaos -m soak
 
 go:
 	cd $(ORDERS) && test -z "$$(gofmt -l .)" && go vet ./... && go test ./...

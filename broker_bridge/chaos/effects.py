@@ -1,7 +1,8 @@
 """The built-in target: a handler that has one effect for each message, a line in a file, and does as messages say.
 
-``deed`` in the value decides: ``ok``; ``poison`` is refused for good; ``transient`` fails once, ``stubborn`` twice, and
-then works; ``deadly`` kills the worker each time it is tried; ``hangs`` never answers. The weather comes on top of that.
+``deed`` in the value decides: ``ok``; ``poison`` is refused for good; ``transient`` fails once, ``stubborn`` twice,
+and then works; ``deadly`` kills the worker each time it is tried; ``hangs`` never answers. The weather comes on top of
+that.
 """
 
 from __future__ import annotations

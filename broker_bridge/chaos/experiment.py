@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from broker_bridge.bootstrap import open_store, open_transport
 from broker_bridge.chaos.effects import BUILT_IN_HANDLER, EFFECTS_VARIABLE, WEATHER_VARIABLE, WORK_VARIABLE
@@ -212,6 +214,9 @@ class Experiment:
         entries: list[BookEntry] = []
         adds_up = asyncio.run(audit(world.config, entries))
         deliveries = read_deliveries(self._deliveries_path)
+        self._keep("sent.ndjson", [one._asdict() for one in sent])
+        self._keep("books.ndjson", [one._asdict() for one in entries])
+        self._keep("happenings.ndjson", [one._asdict() for one in (*world.happenings, *world.pool.happenings)])
         has_own = world.has_own_target
         return Evidence(
             sent=sent,
@@ -222,6 +227,11 @@ class Experiment:
             group_moved_back=list(world.lag.moved_back),
             books_add_up=adds_up,
         )
+
+    def _keep(self, name: str, rows: list[dict[str, Any]]) -> None:
+        """For whoever wants to look closer: the verdict is made of these files and the two logs."""
+        lines = (json.dumps(row, default=_plain) + "\n" for row in rows)
+        (self._folder / name).write_text("".join(lines), encoding="utf-8")
 
     def _terms(self, world: World) -> Terms:
         fault, route = self._fault, world.route
@@ -244,6 +254,10 @@ class Experiment:
         facts = {event: world.pool.logged(event) for event in events}
         facts["relay_swallowed_bytes"] = sum(relay.passed.swallowed_bytes for relay in relays)
         return {name: count for name, count in facts.items() if count}
+
+
+def _plain(value: object) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 async def make_topics(config: BridgeConfig, replication: int) -> None:

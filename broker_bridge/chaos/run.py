@@ -9,6 +9,7 @@ from pathlib import Path
 from broker_bridge.chaos.experiment import Experiment, Plan, Result
 from broker_bridge.chaos.faults.base import Fault
 from broker_bridge.chaos.servers import Servers
+from broker_bridge.chaos.verdict import Verdict
 from broker_bridge.errors import BridgeError, StackError
 
 
@@ -61,9 +62,10 @@ def _run_one(
         return _skipped(kind, reason)
     try:
         return experiment.run()
-    except BridgeError as error:
-        say(f"{kind.name}: {error}")
-        raise
+    except BridgeError as error:  # the others may still be judged
+        verdict = Verdict()
+        verdict.object("could not be judged", str(error))
+        return Result(kind.name, kind.title, kind.rows, verdict=verdict)
 
 
 def _skipped(kind: type[Fault], why: str) -> Result:
