@@ -6,6 +6,7 @@ from demo.evidence import Captured, Effect, Evidence, Place, Sent, Stored
 
 TOPIC = "orders.placed"
 SOURCE = "/shop/orders"
+O4_APPLIED_AT = 2
 
 
 def record(line: Sent) -> Stored:
