@@ -140,10 +140,13 @@ class _Books:
             self.live_attempt[event.key] = max((copy.attempt for copy in self.copies[event.key]), default=0)
         if event.kind is not SettleKind.COMPLETE:
             return
-        token = self.completed.setdefault(event.key, event.token)
-        if token != event.token:
+        token = self.completed.get(event.key)
+        if token not in (None, event.token):
             self.object("I7", f"{self.name(event.key)} was completed twice")
-        elif event.key in self.first and event.key not in self.dead:
+        if token is not None:
+            return  # or a repetition: the answer was lost
+        self.completed[event.key] = event.token
+        if event.key in self.first and event.key not in self.dead:
             self._is_in_order(self.first[event.key])
 
     def _is_in_order(self, record: Record) -> None:

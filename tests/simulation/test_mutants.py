@@ -178,7 +178,10 @@ def goes_on_with_partitions_that_are_gone(patch: Patch) -> None:
 
 
 def drops_what_was_busy(patch: Patch) -> None:
-    patch.setattr(ClaimStage, "_busy", lambda self, delivery, _: self._drop(delivery, "busy", unpark=True))
+    async def drop(self: ClaimStage, delivery: Delivery, _: ClaimAnswer) -> int:
+        return self._drop(delivery, "busy", unpark=True)
+
+    patch.setattr(ClaimStage, "_busy", drop)
 
 
 def never_frees_a_key(patch: Patch) -> None:

@@ -282,8 +282,8 @@ def test_an_attempt_that_redis_did_not_hear_of_is_not_forgotten_when_the_claim_i
 
 
 def test_a_duplicate_does_not_hold_the_claim_that_the_first_one_before_it_waits_for() -> None:
-    """The first is busy until a dead worker's lease ends; duplicates come all the time, also right after that, and the answer that it is
-    still busy is on its way for a while."""
+    """The first is busy until a dead worker's lease ends, and that answer takes a while to come; duplicates come all
+    the time."""
     effects: list[str] = []
 
     async def handle(message: Message[dict[str, Any]], context: Context) -> None:
