@@ -117,10 +117,10 @@ def fate_rows(outcome: Outcome) -> list[tuple[str, str, str]]:
     replayed = sum(outcome.replay.get("counts", {}).values())
     return [
         ("  produced", f"{accounts['produced']:,}", "records"),
-        ("= completed", f"{accounts['completed']:,}", f"each applied once; {replayed:,} of them by the replay"),
+        ("= completed", f"{accounts['completed']:,}", f"applied by payments, {replayed:,} of them by the replay"),
         ("+ dead", f"{accounts['dead']:,}", f"kept whole for a person; before the replay: {groups}"),
         ("+ dropped", f"{accounts['dropped']:,}", "second sendings, recognised by their id"),
-        ("  repeats", f"{total:,}", f"deliveries of a known key, harmless to payments: {causes}"),
+        ("  repeats", f"{total:,}", f"deliveries of a known key: {causes}"),
         (
             "  results",
             f"{counts['results']['results']:,}",
