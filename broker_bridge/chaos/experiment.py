@@ -98,14 +98,14 @@ class Experiment:
             return "it is played by messages of the built-in workload"
         if self._fault.needs_own_target and not (is_built_in or self._plan.with_sink):
             return "it is played by the target; for an HTTP target --sink stands in for it"
-        return ""
+        return self._fault.unfit(self._plan.config, route)
 
     def run(self) -> Result:
         """Run it. Raises what makes a verdict impossible: the servers, or the harness itself, failed."""
         fault = self._fault
         result = Result(fault.name, fault.title, fault.rows)
         started = time.monotonic()
-        if fault.wait_replicas is not None or fault.name.startswith("redis-failover"):
+        if fault.needs_replica:
             self._servers.add_replica()
         sink = self._start_sink()
         try:

@@ -6,13 +6,16 @@ import asyncio
 import threading
 import time
 
-from broker_bridge.bootstrap import open_producer
+from broker_bridge.bootstrap import open_producer, open_transport
 from broker_bridge.chaos.evidence import Sent
 from broker_bridge.chaos.workload import Item, Workload
+from broker_bridge.cloudevents import event_headers
 from broker_bridge.config import BridgeConfig, RouteConfig
-from broker_bridge.errors import BridgeError, ContractError
-from broker_bridge.message import Position
+from broker_bridge.core.timestamps import rfc3339
+from broker_bridge.errors import ContractError
+from broker_bridge.message import OutgoingRecord, Position
 from broker_bridge.producer import Event, Producer
+from broker_bridge.transport.base import BatchProducer, Transport
 
 TICK_S = 0.05
 SOURCE = "/chaos"
@@ -32,6 +35,7 @@ class Load(threading.Thread):
         self._finish = threading.Event()
         self._sent: list[Sent] = []
         self._unacknowledged: list[Item] = []
+        self._raw: BatchProducer
         self.failure: BaseException | None = None
 
     def run(self) -> None:
@@ -56,7 +60,16 @@ class Load(threading.Thread):
         return len(self._sent)
 
     async def _stream(self) -> None:
-        async with open_producer(self._config) as producer:
+        transport = open_transport(self._config)
+        self._raw = transport.producer(delivery_timeout_ms=self._config.kafka.delivery_timeout_ms)
+        await self._raw.start()
+        try:
+            await self._stream_events(transport)
+        finally:
+            await self._raw.stop()
+
+    async def _stream_events(self, transport: Transport) -> None:
+        async with open_producer(self._config, transport=transport) as producer:
             started, made = time.monotonic(), 0
             while not self._finish.is_set():
                 due = int((time.monotonic() - started) * self._per_s) - made
@@ -70,18 +83,20 @@ class Load(threading.Thread):
 
     async def _send(self, producer: Producer, items: list[Item]) -> None:
         self._unacknowledged = list(items)
-        answers = await producer.send_batch([self._event(item) for item in items])
+        encoded = [item for item in items if item.raw is None]
+        raw = [item for item in items if item.raw is not None]
+        answers = [
+            *await producer.send_batch([self._event(item) for item in encoded]),
+            *(await self._raw.send_batch([self._record(item) for item in raw]) if raw else ()),
+        ]
         self._unacknowledged = []
-        for item, answer in zip(items, answers, strict=True):
+        for item, answer in zip((*encoded, *raw), answers, strict=True):
             if isinstance(answer, Position):
                 self._sent.append(Sent(_key(item), item.record_key, item.kind, answer))
             elif isinstance(answer, ContractError):
                 raise answer
             else:
-                self._refused(item, answer)
-
-    def _refused(self, item: Item, _error: BridgeError) -> None:
-        self._unacknowledged.append(item)
+                self._unacknowledged.append(item)
 
     def _event(self, item: Item) -> Event:
         contract = self._route.contract
@@ -90,6 +105,13 @@ class Load(threading.Thread):
             topic=self._route.topic, value=item.value, contract=contract.subject, version=contract.version,
             key=item.record_key, event_id=item.event_id,
         )  # fmt: skip
+
+    def _record(self, item: Item) -> OutgoingRecord:
+        headers = event_headers(
+            event_id=item.event_id, source=SOURCE, event_type="garbage", time=rfc3339(time.time_ns() // 1_000_000),
+            subject=item.record_key,
+        )  # fmt: skip
+        return OutgoingRecord(self._route.topic, item.raw, key=item.record_key.encode(), headers=headers)
 
 
 def _key(item: Item) -> str:

@@ -21,6 +21,10 @@ MIX_IN_EVERY = 20
 SOUND = ("ok", "transient", "stubborn")
 """Deeds that end well within their attempts."""
 
+SHARES = (("transient", 0.02), ("stubborn", 0.01))
+GARBAGE = (b"", b"\0", b"no frame at all", b"\0\x7f\xff\xff\xff unknown schema id", b"\0\0\0\0\1\xff\xff\xff\xff")
+"""Bytes that do not decode: empty, cut short, foreign, of a schema nobody registered, damaged."""
+
 SUBJECT = "chaos.Order"
 SCHEMA = {
     "type": "record", "name": "Order", "namespace": "chaos",
@@ -33,12 +37,14 @@ SCHEMA = {
 
 
 class Item(NamedTuple):
-    """One event to be sent. Sending the same id again makes a duplicate."""
+    """One event to be sent. Sending the same id again makes a duplicate. ``raw`` is sent as it is, in place of an
+    encoded ``value``."""
 
     event_id: str
     record_key: str
     value: Any
     kind: str
+    raw: bytes | None = None
 
 
 class Workload(Protocol):
@@ -54,9 +60,9 @@ class Orders:
     ``mix_in`` has further deeds sent soon, each exactly once; it may be called from another thread.
     """
 
-    def __init__(self, seed: int, *, poison: float = 0.01, transient: float = 0.02, stubborn: float = 0.01) -> None:
+    def __init__(self, seed: int, *, poison: float = 0.01) -> None:
         self._rng = random.Random(seed)  # noqa: S311 - reproducible, guards nothing
-        self._shares = (("poison", poison), ("transient", transient), ("stubborn", stubborn))
+        self._shares = (("poison", poison), ("garbage", poison / 2), *SHARES)
         self._extra: deque[str] = deque()
         self._number = 0
         self._recent: list[Item] = []
@@ -73,7 +79,8 @@ class Orders:
         deed = self._extra.popleft() if self._extra and self._number % MIX_IN_EVERY == 0 else self._deed()
         customer = "hot" if self._rng.random() < HOT_SHARE else f"c{self._rng.randrange(KEYS)}"
         value = {"number": self._number, "customer": customer, "deed": deed}
-        item = Item(f"o-{self._number:06d}", customer, value, deed)
+        raw = self._rng.choice(GARBAGE) if deed == "garbage" else None
+        item = Item(f"o-{self._number:06d}", customer, value, deed, raw)
         if deed in SOUND:
             self._recent = [*self._recent[-RECENT:], item]
         return item

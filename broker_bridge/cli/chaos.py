@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from broker_bridge.chaos.experiment import Plan
     from broker_bridge.chaos.faults.base import Fault
+    from broker_bridge.config import BridgeConfig, RouteConfig
 
 
 @click.group("chaos")
@@ -53,8 +54,8 @@ def group() -> None:
     help="Seconds that a fault lasts which has no length of its own.",
 )  # fmt: skip
 @click.option(
-    "--recover-within", "recover_within_s", type=click.FloatRange(1, 3_600), default=60, show_default=True,
-    help="Seconds after healing until all must be settled.",
+    "--recover-within", "recover_within_s", type=click.FloatRange(1, 3_600),
+    help="Seconds after healing until all must be settled.  [default: 60 and the route's own timeouts]",
 )  # fmt: skip
 @click.option("--seed", type=int, default=1, show_default=True, help="Of what is sent.")
 @click.option("--keep", type=click.Path(path_type=Path), metavar="FOLDER", help="Keep logs and evidence there.")
@@ -72,7 +73,7 @@ def run(
     workers: int,
     rate: int,
     hold_s: float,
-    recover_within_s: float,
+    recover_within_s: float | None,
     seed: int,
     keep: Path | None,
     install: bool,
@@ -151,7 +152,7 @@ def make_plan(
     workers: int = 2,
     rate: int = 150,
     hold_s: float = 8.0,
-    recover_within_s: float = 60.0,
+    recover_within_s: float | None = None,
     seed: int = 1,
 ) -> Plan:
     """What to run. Raises ``BridgeError`` where the route cannot be tried."""
@@ -182,5 +183,12 @@ def make_plan(
     workload(seed, 0.0)  # a file that cannot be read is told now
     return Plan(
         config=config, config_path=path.absolute(), route=route.name, workload=workload, cwd=Path.cwd(), seed=seed,
-        per_s=rate, hold_s=hold_s, workers=workers, recover_within_s=recover_within_s, with_sink=sink,
+        per_s=rate, hold_s=hold_s, workers=workers, with_sink=sink,
+        recover_within_s=recover_within_s or patience_s(config, route),
     )  # fmt: skip
+
+
+def patience_s(config: BridgeConfig, route: RouteConfig) -> float:
+    """How long a route may need after a fault: sessions and leases run out, retry lanes are waited for."""
+    waits_ms = 2 * config.kafka.session_timeout_ms + 2 * route.claims.lease_ms + sum(route.retry.lanes_ms)
+    return 60.0 + waits_ms / 1000

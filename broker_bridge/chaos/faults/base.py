@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from broker_bridge.chaos.world import World
+from broker_bridge.config import BridgeConfig, RouteConfig
 
 
 class Fault:
@@ -23,15 +24,20 @@ class Fault:
     workers: ClassVar[int] = 2
     wait_replicas: ClassVar[int | None] = None
     needs_own_target: ClassVar[bool] = False
+    needs_replica: ClassVar[bool] = False
     built_in_only: ClassVar[bool] = False
     extra_deeds: ClassVar[tuple[str, ...]] = ()
     poison_share: ClassVar[float] = 0.01
-    dead_kinds: ClassVar[frozenset[str]] = frozenset({"poison"})
+    dead_kinds: ClassVar[frozenset[str]] = frozenset({"poison", "garbage"})
     # A message that parked is first tried in the lane it parked in, and has no lanes before that one left: it may be
     # dead after ``in_place`` attempts.
     may_die: ClassVar[frozenset[str]] = frozenset({"stubborn"})
     bounds_attempts: ClassVar[bool] = True
     kills_workers: ClassVar[bool] = False
+
+    def unfit(self, config: BridgeConfig, route: RouteConfig) -> str:
+        """Why it cannot be played on such a route; empty where it can."""
+        return ""
 
     def hold_s(self, world: World) -> float:
         """How long it lasts between ``begin`` and ``end``."""

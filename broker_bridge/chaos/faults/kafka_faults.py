@@ -13,7 +13,6 @@ from broker_bridge.chaos.faults.base import Fault
 from broker_bridge.chaos.servers import SMALL_DISK_MB, thaw
 from broker_bridge.chaos.tcp_proxy import Behaviour
 from broker_bridge.chaos.world import World
-from broker_bridge.errors import StackError
 from broker_bridge.worker.topics import ensure_lanes
 
 _FILL_BYTES = 1 << 20
@@ -217,6 +216,7 @@ class _LaneRefuses(Fault):
     """A topic of the group takes no writes: it asks for more replicas than there are, as one without rights would."""
 
     wanted_replicas = "2"
+    built_in_only = True
 
     def topic(self, world: World) -> str:
         """Which one."""
@@ -255,8 +255,6 @@ class RetryLaneRefused(_LaneRefuses):
 
     def topic(self, world: World) -> str:
         """The first lane."""
-        if not world.route.retry.lanes_ms:
-            raise StackError("the route has no retry lanes")
         return world.route.lane_names.retries(world.route.retry.lanes_ms)[0]
 
 

@@ -239,6 +239,7 @@ class RedisFailover(Fault):
     name = "redis-failover"
     title = "failover to a partitioned replica, without WAIT; SIGKILL to every worker"
     rows = (36,)
+    needs_replica = True
     loses_writes = True
 
     def hold_s(self, world: World) -> float:

@@ -8,7 +8,7 @@ from broker_bridge.chaos.evidence import Happening, now_ms
 from broker_bridge.chaos.faults.base import Fault
 from broker_bridge.chaos.weather import Weather
 from broker_bridge.chaos.world import World
-from broker_bridge.errors import UsageError
+from broker_bridge.config import BridgeConfig, RouteConfig
 
 KILLS = 3
 HOUR_S = 3_600.0
@@ -59,10 +59,14 @@ class WorkerFreezeBeyondLease(WorkerFreezeBeyondSession):
     title = "SIGSTOP a worker for longer than its lease, but not its session"
     rows = (11,)
 
+    def unfit(self, config: BridgeConfig, route: RouteConfig) -> str:
+        """There must be room between the two."""
+        if route.claims.lease_ms < config.kafka.session_timeout_ms * 0.8:
+            return ""
+        return "the lease is not clearly shorter than the session timeout, so no pause lies between them"
+
     def hold_s(self, world: World) -> float:
         """Between the two."""
-        if world.lease_s >= world.session_s * 0.8:
-            raise UsageError("the lease is not shorter than the session timeout, so no pause lies between them")
         return (world.lease_s + world.session_s) / 2
 
 
@@ -165,7 +169,7 @@ class DeadlyMessage(Fault):
     rows = (14,)
     built_in_only = True
     needs_own_target = True
-    dead_kinds = frozenset({"poison", "deadly"})
+    dead_kinds = Fault.dead_kinds | {"deadly"}
     kills_workers = True
 
     def hold_s(self, world: World) -> float:
@@ -185,7 +189,7 @@ class HangingHandler(Fault):
     rows = (13,)
     built_in_only = True
     needs_own_target = True
-    dead_kinds = frozenset({"poison", "hangs"})
+    dead_kinds = Fault.dead_kinds | {"hangs"}
 
     def begin(self, world: World) -> None:
         """Send them."""
