@@ -120,7 +120,10 @@ class _Books:
         key = self.key_at.get(position)
         if key is None or key in self.completed or key in self.dead:
             return
-        if not any(copy.position != position and self._is_pending(copy.position) for copy in self.copies[key]):
+        cover = [copy.position for copy in self.copies[key]]
+        if self.crashes[key]:  # another record of the event has taken the claim over and answers for both
+            cover += [at for at, other in self.key_at.items() if other == key and at.topic == self.terms.topic]
+        if not any(at != position and self._is_pending(at) for at in cover):
             self.object("I3", f"{worker} committed past {position} of {self.name(key)}, which is not settled")
 
     def _is_pending(self, position: Position) -> bool:
