@@ -76,8 +76,8 @@ class Happening(NamedTuple):
 
 @dataclass
 class Evidence:
-    """All of it. ``entries`` are the books of the audit; ``group_moved_back`` the partitions whose committed offset was
-    seen to decrease (I4)."""
+    """All of it. ``entries`` are the books of the audit, ``unaccounted`` why it could not account for a record;
+    ``group_moved_back`` the partitions whose committed offset was seen to decrease (I4)."""
 
     sent: list[Sent] = field(default_factory=list)
     deliveries: list[Delivery] = field(default_factory=list)
@@ -86,6 +86,7 @@ class Evidence:
     happenings: list[Happening] = field(default_factory=list)
     group_moved_back: list[str] = field(default_factory=list)
     books_add_up: bool = True
+    unaccounted: dict[Position, str] = field(default_factory=dict)
 
 
 def read_deliveries(path: Path) -> list[Delivery]:

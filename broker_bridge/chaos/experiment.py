@@ -25,6 +25,7 @@ from broker_bridge.chaos.workers import WorkerOrders, WorkerPool, worker_environ
 from broker_bridge.chaos.workload import Orders, Workload
 from broker_bridge.chaos.world import World
 from broker_bridge.config import BridgeConfig
+from broker_bridge.core.audit import Books
 from broker_bridge.core.reconcile import BookEntry
 from broker_bridge.errors import StackError
 from broker_bridge.replay.audit import Auditor
@@ -88,6 +89,7 @@ class Experiment:
         self._effects_path = self._folder / "effects.ndjson"
         self._deliveries_path = self._folder / "deliveries.ndjson"
         self._replication = len(servers.brokers)
+        self._swallowed_before = servers.swallowed_bytes
 
     def cannot_run(self) -> str:
         """Why this fault cannot be played on this route; empty where it can."""
@@ -178,7 +180,10 @@ class Experiment:
 
     def _story(self, world: World, load: Load, result: Result) -> list[Sent]:
         fault, say = self._fault, self._say
-        warm = world.wait_until(lambda: self._handled() >= self._plan.warm_up, within_s=WARM_UP_WITHIN_S)
+        wanted = min(len(world.pool.workers), PARTITIONS)
+        warm = world.wait_until(
+            lambda: self._handled() >= self._plan.warm_up and world.pool.joined >= wanted, within_s=WARM_UP_WITHIN_S
+        )
         if not warm:
             raise StackError(
                 f"only {self._handled()} messages were handled before the fault, wanted {self._plan.warm_up}",
@@ -212,7 +217,7 @@ class Experiment:
 
     def _evidence(self, world: World, sent: list[Sent]) -> Evidence:
         entries: list[BookEntry] = []
-        adds_up = asyncio.run(audit(world.config, entries))
+        books = asyncio.run(audit(world.config, entries))
         deliveries = read_deliveries(self._deliveries_path)
         self._keep("sent.ndjson", [one._asdict() for one in sent])
         self._keep("books.ndjson", [one._asdict() for one in entries])
@@ -225,7 +230,8 @@ class Experiment:
             entries=entries,
             happenings=[*world.happenings, *world.pool.happenings],
             group_moved_back=list(world.lag.moved_back),
-            books_add_up=adds_up,
+            books_add_up=books.adds_up,
+            unaccounted={one.position: one.why for one in books.unaccounted},
         )
 
     def _keep(self, name: str, rows: list[dict[str, Any]]) -> None:
@@ -250,10 +256,10 @@ class Experiment:
             "claim_taken_over", "claim_stale", "lease_lost", "commit_failed", "redis_lost", "kafka_lost",
             "route_paused", "breaker_opened", "partitions_revoked",
         )  # fmt: skip
-        relays = (*world.servers.kafka_relays, world.servers.redis_relay)
         facts = {event: world.pool.logged(event) for event in events}
-        facts["relay_swallowed_bytes"] = sum(relay.passed.swallowed_bytes for relay in relays)
-        return {name: count for name, count in facts.items() if count}
+        facts["relay_swallowed_bytes"] = world.servers.swallowed_bytes - self._swallowed_before
+        facts |= world.facts
+        return {name: count for name, count in facts.items() if count or name in world.facts}
 
 
 def _plain(value: object) -> str:
@@ -270,15 +276,15 @@ async def make_topics(config: BridgeConfig, replication: int) -> None:
         await admin.stop()
 
 
-async def audit(config: BridgeConfig, entries: list[BookEntry]) -> bool:
-    """Close the books of the experiment's route; whether they add up."""
+async def audit(config: BridgeConfig, entries: list[BookEntry]) -> Books:
+    """Close the books of the experiment's route."""
     reader, store = open_transport(config).reader(), open_store(config)
     await reader.start()
     try:
         await store.start()
         auditor = Auditor(reader=reader, store=store, route=ReplayRoute.of(config.routes[0]))
         report = await auditor.audit(on_entry=entries.append)
-        return report.books.adds_up
+        return report.books
     finally:
         await store.stop()
         await reader.stop()

@@ -77,6 +77,11 @@ class Servers:
         return self.stack.kafka.relayed_bootstrap
 
     @property
+    def swallowed_bytes(self) -> int:
+        """What the relays have swallowed so far."""
+        return sum(relay.passed.swallowed_bytes for relay in (*self.kafka_relays, self.redis_relay))
+
+    @property
     def redis_url(self) -> str:
         """Whichever Redis is the primary, by the relay."""
         return f"redis://127.0.0.1:{self.redis_relay.port}/0"

@@ -180,10 +180,12 @@ def _judge_entry(case: _Case, sent: Sent, entry: BookEntry, terms: Terms, verdic
         verdict.object("completed, though it cannot be handled", f"{sent.key} ({sent.kind})")
     elif not done:
         verdict.losses += 1
-        verdict.object("lost (I1)", f"{sent.key} at {entry.position}: {entry.outcome.value}, without an effect")
+        why = case.evidence.unaccounted.get(entry.position, entry.outcome.value)
+        verdict.object("lost (I1)", f"{sent.key} ({sent.kind}) at {entry.position}: no effect; {why}")
     elif entry.outcome is Outcome.UNACCOUNTED and not case.lost_writes:
         # Where Redis lost claims, their effects are the only proof left, and it was just found.
-        verdict.object("books do not balance (I23)", f"{sent.key} at {entry.position}: unaccounted")
+        why = case.evidence.unaccounted.get(entry.position, "unaccounted")
+        verdict.object("books do not balance (I23)", f"{sent.key} at {entry.position}: {why}")
 
 
 def _judge_repeats(case: _Case, terms: Terms, verdict: Verdict) -> None:
@@ -208,6 +210,8 @@ def _window(case: _Case, first: Effect, again: Effect, terms: Terms) -> Window |
     worker = delivery.worker if delivery else None
     if delivery is not None and delivery.outcome not in (OK, None) and again.attempt > first.attempt:
         return Window.RESENT
+    if again.token < first.token:
+        return Window.W2 if _came_late(case, first, again, terms) else None
     taken_over = again.token > first.token and again.crashes > first.crashes
     if taken_over and worker is not None and case.happened(("died",), started_ms, again.at_ms, worker):
         return Window.W1
@@ -218,6 +222,16 @@ def _window(case: _Case, first: Effect, again: Effect, terms: Terms) -> Window |
         if case.happened(("redis_away",), started_ms, again.at_ms):
             return Window.W2
     return Window.W3 if case.lost_between(started_ms, again.at_ms) else None
+
+
+def _came_late(case: _Case, taken_over: Effect, late: Effect, terms: Terms) -> bool:
+    """Whether an effect under an old token is that of a holder that was frozen or blocked in the middle of it. A target
+    that compares tokens turns it away (I10)."""
+    delivery = case.delivery_of(late)
+    if delivery is None or taken_over.crashes <= late.crashes:
+        return False
+    expired = late.at_ms - delivery.started_ms >= terms.lease_ms * _LEASE_SLACK
+    return expired and case.happened(("paused", "blocked"), delivery.started_ms, late.at_ms, delivery.worker)
 
 
 def _judge_order(case: _Case, verdict: Verdict) -> None:
@@ -238,7 +252,7 @@ def _judge_order(case: _Case, verdict: Verdict) -> None:
 
 def _judge_executions(case: _Case, terms: Terms, verdict: Verdict) -> None:
     """I8 and I15: executions of a key follow each other under growing tokens, and are not too many."""
-    interruptions = sum(h.what != "redis_away" for h in case.evidence.happenings)
+    interruptions = len(case.evidence.happenings)
     for key, deliveries in case.deliveries.items():
         if terms.bounds_attempts and len(deliveries) > terms.max_attempts + interruptions:
             verdict.object("too many executions (I15)", f"{key}: {len(deliveries)}")

@@ -79,6 +79,11 @@ class WorkerProcess:
         """Whether that process is there."""
         return self.process.is_running
 
+    @property
+    def has_joined(self) -> bool:
+        """Whether its log tells of partitions."""
+        return b"partitions_assigned" in self.process.log_path.read_bytes()
+
 
 @dataclass
 class WorkerPool:
@@ -158,6 +163,11 @@ class WorkerPool:
     def running(self) -> Sequence[WorkerProcess]:
         """Those that are there and not frozen."""
         return [worker for worker in self.workers if worker.is_running and not worker.is_frozen]
+
+    @property
+    def joined(self) -> int:
+        """How many workers have been given partitions."""
+        return sum(worker.has_joined for worker in self.workers)
 
     def logged(self, event: str) -> int:
         """How many lines of the workers' logs tell of an event."""

@@ -35,6 +35,8 @@ class World:
     orders: Orders | None
     hold_s: float
     happenings: list[Happening] = field(default_factory=list)
+    facts: dict[str, int] = field(default_factory=dict)
+    """What a fault counted, to show that it was felt."""
 
     # --- how long things are --------------------------------------------------------------------------------
 

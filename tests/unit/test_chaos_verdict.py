@@ -123,6 +123,18 @@ def test_w2_needs_a_pause_and_a_lease_that_ran_out() -> None:
     assert judged(story(first, soon), paused).unexplained == 1
 
 
+def test_w2_is_also_the_late_effect_of_the_one_who_woke_up() -> None:
+    late = call("a", offset=0, from_ms=0, ended_ms=9_010)
+    taken_over = call("a", offset=0, from_ms=6_000, worker=B, token=2, crashes=1)
+    evidence = story(late, taken_over)
+    evidence = replace(evidence, effects=[effect(taken_over), Effect("a", 1, 1, 0, 9_005)])
+    paused = Happening("paused", 2, 9_000, A)
+    assert judged(evidence, paused).repeats == {Window.W2: 1}
+    assert judged(evidence, paused).passed
+    assert judged(evidence, Happening("paused", 2, 9_000, B)).unexplained == 1
+    assert judged(evidence).unexplained == 1
+
+
 def test_w3_needs_writes_lost_in_between() -> None:
     first, again = call("a", offset=0, from_ms=0), call("a", offset=0, from_ms=900, worker=B, token=1)
     assert judged(story(first, again), Happening("redis_lost_writes", 400, 500)).repeats == {Window.W3: 1}

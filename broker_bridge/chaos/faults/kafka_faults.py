@@ -227,10 +227,12 @@ class _LaneRefuses(Fault):
         kafka_wire.set_topic(
             world.servers.brokers[0].port, self.topic(world), "min.insync.replicas", self.wanted_replicas
         )
+        self._size = asyncio.run(_records_in(world, self.topic(world)))
         world.mix_in("poison", "stubborn", "poison", "stubborn")
 
     def end(self, world: World) -> None:
         """Take writes again."""
+        world.facts["writes_let_through"] = asyncio.run(_records_in(world, self.topic(world))) - self._size
         kafka_wire.set_topic(world.servers.brokers[0].port, self.topic(world), "min.insync.replicas", "1")
 
 
@@ -275,6 +277,15 @@ class DeadLettersMissing(Fault):
     def end(self, world: World) -> None:
         """Make it again."""
         asyncio.run(_make_lanes(world))
+
+
+async def _records_in(world: World, topic: str) -> int:
+    reader = open_transport(world.config).reader()
+    await reader.start()
+    try:
+        return sum(after - first for first, after in (await reader.offsets([topic])).values())
+    finally:
+        await reader.stop()
 
 
 async def _make_lanes(world: World) -> None:
