@@ -58,9 +58,10 @@ class Attempt:
         return None
 
     async def _deliver(self, delivery: Delivery, message: Message[Any]) -> object:
+        # Every try counts here, also one that cost no attempt: it may have had its effect, so the next is a repeat.
+        delivery.tries = max(delivery.tries, delivery.attempt) + 1
         context = Context(
-            # Every try counts here, also one that cost no attempt: it may have had its effect, so this is a repeat.
-            attempt=delivery.attempt + delivery.unspent + 1,
+            attempt=delivery.tries,
             crashes=delivery.crashes,
             token=delivery.token,
             group=self._p.route.group,

@@ -141,6 +141,7 @@ class ClaimStage:
     def _granted(self, delivery: Delivery, answer: ClaimAnswer) -> int:
         delivery.token, delivery.crashes, delivery.busy_count = answer.token, answer.crashes, 0
         delivery.attempt = max(delivery.attempt, answer.attempt)
+        delivery.tries = max(delivery.tries, answer.tries)
         self._p.held[delivery] = None
         if answer.crashes:
             self._p.metrics.crash_takeover(self._p.route.name)

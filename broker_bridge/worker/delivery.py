@@ -16,9 +16,10 @@ class Delivery:
     """A record from the moment it is read until it is settled.
 
     ``lane`` is ``SOURCE``, ``REDRIVE`` or a retry lane's index. ``order_key`` is what order is kept within.
-    ``attempt`` counts attempts spent in this life, ``holds`` the waits since the last one, ``unspent`` the tries that
-    ended without spending one (in an outage, say). ``token`` is 0 until the claim is granted, ``lease_end_s`` is until
-    when it surely holds, by the event loop's clock. ``queued`` is true while the delivery is in the key lanes,
+    ``attempt`` counts attempts spent in this life, ``holds`` the waits since the last one, ``tries`` how often it was
+    handed to the target, by earlier holders too and whether or not that spent an attempt. ``token`` is 0 until the
+    claim is granted, ``lease_end_s`` is until when it surely holds, by the event loop's clock. ``queued`` is true
+    while the delivery is in the key lanes,
     ``probe`` while it tries a target that was away.
     """
 
@@ -32,7 +33,7 @@ class Delivery:
     size: int
     attempt: int = 0
     holds: int = 0
-    unspent: int = 0
+    tries: int = 0
     crashes: int = 0
     token: int = 0
     due_ms: int = 0
@@ -81,4 +82,4 @@ class Delivery:
 
     def held(self) -> Held:
         """The claim in hand."""
-        return Held(self.claim_key, self.nonce, self.token, self.claimed_attempt)
+        return Held(self.claim_key, self.nonce, self.token, self.claimed_attempt, self.tries)

@@ -25,7 +25,9 @@ async def give_back(pipeline: Pipeline, store: IdempotencyStore, unused: Iterabl
     claimed = [delivery for delivery in unused if delivery.token]
     if not claimed:
         return
-    settlements = [Settlement(d.claim_key, d.nonce, d.token, SettleKind.RELEASE, d.claimed_attempt) for d in claimed]
+    settlements = [
+        Settlement(d.claim_key, d.nonce, d.token, SettleKind.RELEASE, d.claimed_attempt, tries=d.tries) for d in claimed
+    ]
     tried = [delivery.held() for delivery in claimed if delivery.attempt]  # an outage may have kept attempts from it
     route = pipeline.route
     try:

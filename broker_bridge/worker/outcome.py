@@ -56,7 +56,7 @@ class Outcome:
         if kind is SettleKind.DEAD and self.position is not None:
             detail = pack_place(self.position.partition, self.position.offset)
         attempt = min(self.attempt, MAX_ATTEMPT)
-        return Settlement(delivery.claim_key, delivery.nonce, delivery.token, kind, attempt, detail)
+        return Settlement(delivery.claim_key, delivery.nonce, delivery.token, kind, attempt, detail, delivery.tries)
 
 
 class OutcomePlanner:
@@ -97,7 +97,6 @@ class OutcomePlanner:
             delivery.first_failure_ms = now_ms
         outcome = Outcome(delivery, disposition.verdict, disposition.attempt, disposition.delay_ms, disposition.lane)
         delivery.holds = delivery.holds + 1 if disposition.verdict is Verdict.HOLD else 0
-        delivery.unspent += disposition.verdict is Verdict.HOLD
         delivery.attempt = disposition.attempt
         if disposition.verdict is Verdict.RETRY_LANE and disposition.lane is not None:
             outcome.record = self._retry_copy(
