@@ -118,9 +118,10 @@ def route_problems(index: int, route: RouteConfig) -> Iterator[Problem]:
         text = "is not implemented yet; only 'block' is: the route pauses and Kafka keeps the work until Redis is back"
         value = repr(route.claims.on_redis_down)
         yield Problem((*at, "claims", "on_redis_down"), text, remedy='set on_redis_down = "block"', value=value)
-    if route.dead_letter.on_dead != "release":
-        text = "is not implemented yet; only 'release' is: later messages of the key go on after a dead letter"
-        yield Problem((*at, "dead_letter", "on_dead"), text, remedy='set on_dead = "release"', value="'hold'")
+    if route.dead_letter.on_dead == "hold" and (route.order != "key" or not route.retry.lanes_ms):
+        text = "needs order = 'key' and a retry lane, for held keys wait in the last lane"
+        remedy = 'add [route.retry] lanes = ["1m"], or set on_dead = "release"'
+        yield Problem((*at, "dead_letter", "on_dead"), text, remedy=remedy, value="'hold'")
     if isinstance(route.target, HttpTarget) and route.target.allow_hosts:
         host = host_of(route.target.url)
         if host not in route.target.allow_hosts:

@@ -142,11 +142,17 @@ class BreakerSection(Section):
 
 
 class DeadLetterSection(Section):
-    """What a dead letter tells (``message`` adds the scrubbed error text) and how often it may be replayed."""
+    """What a dead letter tells (``message`` adds the scrubbed error text) and how often it may be replayed.
+
+    With ``on_dead = "hold"`` later messages of the key wait in the last retry lane until the dead letter was replayed.
+    More than ``limit`` dead letters within ``limit_window_ms`` stop the route; 0 sets no limit.
+    """
 
     message: bool = False
     on_dead: Literal["release", "hold"] = "release"
     max_hops: Count = 5
+    limit: int = Field(default=1_000, ge=0)
+    limit_window_ms: DurationMs = Field(default=60_000, ge=1, validation_alias="limit_window")
 
 
 class ShutdownSection(Section):

@@ -17,10 +17,12 @@ def write_retry(
     due_ms: int,
     now_ms: int,
     first_failure_ms: int | None,
+    held: bool = False,
 ) -> OutgoingRecord:
     """The copy for retry lane ``topic``, in the partition of the origin.
 
-    Without ``first_failure_ms`` the message was never tried: it parks behind an earlier message of its key. Replay
+    Without ``first_failure_ms`` the message was never tried: it parks behind an earlier message of its key. A ``held``
+    copy is not tried at all: its message is dead and keeps the key held. Replay
     headers of the group's own lanes stay; in the source topic they would be an outsider's word.
     """
     kept = () if record.position == origin else (h.REPLAY_ID, h.HOPS, h.DEAD_LETTER)
@@ -32,6 +34,8 @@ def write_retry(
         (h.ATTEMPT, str(attempt).encode()),
         (h.DUE_MS, str(due_ms).encode()),
     ]
+    if held:
+        added.append((h.HELD, b"1"))
     if first_failure_ms is None:
         added.append((h.PARKED, b"1"))
     else:

@@ -81,6 +81,7 @@ class Admission:
         delivery.attempt = min(h.int_of(found, h.ATTEMPT, 0), MAX_ATTEMPT)
         delivery.due_ms = min(h.int_of(found, h.DUE_MS, 0), now_ms + longest_ms)
         delivery.first_failure_ms = h.int_of(found, h.FIRST_FAILURE_MS, 0) or None
+        delivery.is_marker = delivery.lane >= 0 and h.text_of(found, h.HELD) == "1"
         delivery.replay_id = h.text_of(found, h.REPLAY_ID)
         delivery.replay = replay_tag(delivery.replay_id)
         if delivery.lane >= 0 and delivery.record.key is not None and self._p.route.order == "key":

@@ -10,10 +10,11 @@ from broker_bridge.core.claim import ClaimAnswer, ClaimStatus
 from broker_bridge.core.retry import backoff_ms
 from broker_bridge.errors import CrashSuspectError, KeyConflictError, StoreError, TransportError
 from broker_bridge.idempotency.base import IdempotencyStore
-from broker_bridge.observability import events
+from broker_bridge.observability import events, names
 from broker_bridge.worker.conflict import PayloadComparison
 from broker_bridge.worker.delivery import Delivery
 from broker_bridge.worker.give_back import give_back
+from broker_bridge.worker.held_keys import HeldKeys
 from broker_bridge.worker.pipeline import Pipeline
 from broker_bridge.worker.signal import WorkSignal
 
@@ -34,6 +35,8 @@ class ClaimStage:
         self._p = pipeline
         self._store = store
         self._comparison = comparison
+        self._held_keys = HeldKeys(pipeline, store)
+        self._losses = 0
         self._batches: deque[list[Delivery]] = deque()
         self._arrived = WorkSignal()
 
@@ -63,6 +66,10 @@ class ClaimStage:
         self._arrived.wake()
 
     async def _claim(self, batch: list[Delivery]) -> None:
+        markers = [delivery for delivery in batch if delivery.is_marker]
+        if markers:
+            await self._held_keys.look(markers)
+            batch = [delivery for delivery in batch if not delivery.is_marker]
         answers, asked = await self._ask(batch)
         ready = 0
         gone: list[Delivery] = []
@@ -113,7 +120,20 @@ class ClaimStage:
             route.group, [delivery.request() for delivery in batch], lease_ms=route.claims.lease_ms
         )
         self._p.metrics.store_latency(route.name, "claim", asyncio.get_running_loop().time() - started)
+        self._look_for_losses()
         return answers
+
+    def _look_for_losses(self) -> None:
+        """Redis has lost claims (W3): whatever was done before may be granted again, so somebody has to know."""
+        losses = self._store.losses()
+        if losses > self._losses:
+            self._p.metrics.window(self._p.route.name, names.W3_CLAIMS_LOST, losses - self._losses)
+            self._p.log.error(
+                events.CLAIMS_LOST,
+                count=losses,
+                remedy="effects of messages that are read again may repeat: see docs/runbooks.md, window W3",
+            )
+        self._losses = losses
 
     def _pause(self, error: StoreError, failures: int) -> None:
         if PAUSED_BY_STORE not in self._p.paused:

@@ -20,7 +20,7 @@ class Delivery:
     handed to the target, by earlier holders too and whether or not that spent an attempt. ``token`` is 0 until the
     claim is granted, ``lease_end_s`` is until when it surely holds, by the event loop's clock. ``queued`` is true
     while the delivery is in the key lanes,
-    ``probe`` while it tries a target that was away.
+    ``probe`` while it tries a target that was away. ``is_marker`` says that it only keeps a key held for a dead letter.
     """
 
     record: Record
@@ -46,6 +46,7 @@ class Delivery:
     busy_count: int = 0
     started_ms: int = 0
     probe: bool = False
+    is_marker: bool = False
     lease_end_s: float = 0.0
     output: OutgoingRecord | None = None
 

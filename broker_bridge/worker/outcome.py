@@ -8,6 +8,7 @@ from broker_bridge import headers as h
 from broker_bridge.core.circuit_breaker import BreakerState
 from broker_bridge.core.claim import MAX_ATTEMPT, SettleKind, Settlement, pack_place
 from broker_bridge.core.dead_letter import Failure, write_dead_letter
+from broker_bridge.core.dead_letter_limit import DeadLetterLimit
 from broker_bridge.core.disposition import Disposition, Ended, Verdict, decide
 from broker_bridge.core.retry_record import write_retry
 from broker_bridge.errors import BridgeError, DeliveryError, RecordTooLargeError
@@ -17,6 +18,8 @@ from broker_bridge.observability.logging import key_hash
 from broker_bridge.worker.delivery import Delivery
 from broker_bridge.worker.pipeline import Answered, Parked, Pipeline, Result
 
+PAUSED_BY_LIMIT = "dead_letter_limit"
+_STOPPED_MS = 3_600_000
 _SETTLE_AS = {
     Verdict.COMPLETE: SettleKind.COMPLETE,
     Verdict.RETRY_LANE: SettleKind.RETRY,
@@ -26,7 +29,8 @@ _SETTLE_AS = {
 
 @dataclass(slots=True, eq=False)
 class Outcome:
-    """What is to be done for one delivery. ``position`` is where ``record`` was acknowledged; ``given_up`` that it
+    """What is to be done for one delivery. ``marker`` goes to a retry lane after the dead letter, to hold its key;
+    ``position`` is where ``record`` was acknowledged; ``given_up`` that it
     never was."""
 
     delivery: Delivery
@@ -37,6 +41,7 @@ class Outcome:
     parked: bool = False
     released: bool = False
     record: OutgoingRecord | None = None
+    marker: OutgoingRecord | None = None
     failure: Failure | None = None
     position: Position | None = None
     given_up: bool = False
@@ -67,6 +72,8 @@ class OutcomePlanner:
         self._names = pipeline.route.lane_names
         self._dead_letter_topic = self._names.dead_letter
         self._lane_topics = self._names.retries(pipeline.retry.lanes_ms)
+        letters = pipeline.route.dead_letter
+        self._limit = DeadLetterLimit(count=letters.limit, window_ms=letters.limit_window_ms) if letters.limit else None
 
     def plan(self, result: Result) -> Outcome:
         """Decide on one result (not an aborted one)."""
@@ -87,12 +94,18 @@ class OutcomePlanner:
     def _park(self, delivery: Delivery, lane: int) -> Outcome:
         self._p.metrics.parked(self._p.route.name)
         self._p.log.debug(events.MESSAGE_PARKED, origin=str(delivery.origin), lane=self._lane_topics[lane])
-        record = self._retry_copy(delivery, lane, attempt=delivery.attempt, first_failure_ms=delivery.first_failure_ms)
+        record = self._retry_copy(
+            delivery,
+            lane,
+            attempt=delivery.attempt,
+            first_failure_ms=delivery.first_failure_ms,
+            held=delivery.is_marker,
+        )
         return Outcome(delivery, Verdict.RETRY_LANE, delivery.attempt, lane=lane, parked=True, record=record)
 
     def _failed(self, delivery: Delivery, error: BridgeError) -> Outcome:
         now_ms = self._p.clock.now_ms()
-        disposition = self._decide(delivery, error, now_ms)
+        disposition = self._within_limit(self._decide(delivery, error, now_ms), delivery, error, now_ms)
         if disposition.attempt > delivery.attempt and delivery.first_failure_ms is None:
             delivery.first_failure_ms = now_ms
         outcome = Outcome(delivery, disposition.verdict, disposition.attempt, disposition.delay_ms, disposition.lane)
@@ -121,8 +134,26 @@ class OutcomePlanner:
             chance=self._p.rng.random(),
         )
 
+    def _within_limit(
+        self, disposition: Disposition, delivery: Delivery, error: BridgeError, now_ms: int
+    ) -> Disposition:
+        """Too many dead letters stop the route: what would have died stays in hand, and in Kafka."""
+        if disposition.verdict is not Verdict.DEAD_LETTER or self._limit is None or self._limit.allows(now_ms):
+            return disposition
+        if not self._p.stopped:
+            self._p.stopped = True
+            self._p.paused.add(PAUSED_BY_LIMIT)
+            self._p.log.error(
+                events.ROUTE_PAUSED,
+                reason=PAUSED_BY_LIMIT,
+                code=error.code,
+                count=self._p.route.dead_letter.limit,
+                remedy="look at: broker-bridge dlq groups; mend the cause, then restart the worker",
+            )
+        return Disposition(Verdict.HOLD, delivery.attempt, delay_ms=_STOPPED_MS)
+
     def _retry_copy(
-        self, delivery: Delivery, lane: int, *, attempt: int, first_failure_ms: int | None
+        self, delivery: Delivery, lane: int, *, attempt: int, first_failure_ms: int | None, held: bool = False
     ) -> OutgoingRecord:
         now_ms = self._p.clock.now_ms()
         return write_retry(
@@ -135,6 +166,7 @@ class OutcomePlanner:
             due_ms=now_ms + self._p.retry.lanes_ms[lane],
             now_ms=now_ms,
             first_failure_ms=first_failure_ms,
+            held=held,
         )
 
     def _dead_letter(self, outcome: Outcome, error: BridgeError, now_ms: int) -> None:
@@ -149,6 +181,18 @@ class OutcomePlanner:
             last_ms=now_ms,
         )
         outcome.record = self._letter(outcome, include_message=self._p.route.dead_letter.message)
+        if self._holds_key(delivery):
+            outcome.lane = len(self._lane_topics) - 1
+            first_ms = delivery.first_failure_ms or now_ms
+            outcome.marker = self._retry_copy(delivery, outcome.lane, attempt=0, first_failure_ms=first_ms, held=True)
+            self._p.log.warning(events.KEY_HELD, origin=str(delivery.origin), key_hash=key_hash(delivery.record.key))
+
+    def _holds_key(self, delivery: Delivery) -> bool:
+        """Whether this death is to hold the key, and nothing holds it already (a replay that died again)."""
+        key = delivery.record.key
+        if not self._holds() or key is None or delivery.token == 0:
+            return False
+        return not (delivery.from_redrive and delivery.part.parked.contains(key, delivery.origin.offset))
 
     def _letter(self, outcome: Outcome, *, include_message: bool) -> OutgoingRecord:
         assert outcome.failure is not None
@@ -184,10 +228,13 @@ class OutcomePlanner:
         key = delivery.record.key
         if key is None or self._p.route.order != "key":
             return
-        if outcome.verdict is Verdict.RETRY_LANE and outcome.lane is not None:
+        if outcome.lane is not None and (outcome.verdict is Verdict.RETRY_LANE or outcome.marker is not None):
             delivery.part.parked.park(key, delivery.origin.offset, outcome.lane)
-        else:
+        elif not (outcome.verdict is Verdict.DEAD_LETTER and delivery.from_redrive and self._holds()):
             self._p.unpark(delivery)
+
+    def _holds(self) -> bool:
+        return self._p.route.dead_letter.on_dead == "hold"
 
     def _tell(self, outcome: Outcome, error: BridgeError) -> None:
         delivery, metrics = outcome.delivery, self._p.metrics

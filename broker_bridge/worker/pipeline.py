@@ -68,6 +68,7 @@ class Pipeline:
     in_flight: int = 0
     in_flight_bytes: int = 0
     closing: bool = False
+    stopped: bool = False
 
     @classmethod
     def of(

@@ -66,19 +66,35 @@ class Settler:
                 continue
             if self._p.closing or outcome.delivery.part.gone:
                 outcome.released = True
-            else:
+            elif outcome.delivery.queued:
                 self._p.postpone(outcome.delivery, due_ms=self._p.clock.now_ms() + outcome.delay_ms)
+            else:  # the route was stopped before the message had its place
+                self._p.queue(outcome.delivery)
         leaving = [outcome for outcome in outcomes if not outcome.waits]
         await self._publish([outcome for outcome in leaving if outcome.record is not None])
+        await self._hold_keys(leaving)
         sent = [outcome for outcome in leaving if not outcome.given_up]
         await self._settle_claims(sent)
         self._leave(leaving)
 
+    async def _hold_keys(self, outcomes: Sequence[Outcome]) -> None:
+        """After the dead letter, what holds its key. Without it the message is not settled, and will be
+        dead-lettered again."""
+        holding = [
+            (outcome, outcome.marker) for outcome in outcomes if outcome.marker is not None and not outcome.given_up
+        ]
+        if not holding:
+            return
+        marks = [Outcome(o.delivery, Verdict.RETRY_LANE, o.attempt, lane=o.lane, record=m) for o, m in holding]
+        await self._publish(marks)
+        for (outcome, _), mark in zip(holding, marks, strict=True):
+            outcome.given_up = mark.given_up
+
     async def _write_attempts_down(self, waiting: Sequence[Outcome]) -> None:
-        """An attempt spent in place is written into the claim, so that a crash does not forget it (I15). Best
+        """A try in place is written into the claim, so that a crash does not forget it (I15). Best
         effort: without the
         store the attempt only counts in memory."""
-        held = [o.delivery.held() for o in waiting if o.verdict is Verdict.RETRY_IN_PLACE and o.delivery.token]
+        held = [o.delivery.held() for o in waiting if o.delivery.token]
         if not held:
             return
         try:

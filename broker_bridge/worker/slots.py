@@ -59,7 +59,7 @@ class Slots:
         pipeline = self._p
         while True:
             now_ms = pipeline.clock.now_ms()
-            if pipeline.closing or not pipeline.breaker.may_admit(now_ms):
+            if pipeline.closing or pipeline.stopped or not pipeline.breaker.may_admit(now_ms):
                 return None
             delivery = pipeline.lanes.take(now_ms)
             if delivery is None:

@@ -179,13 +179,13 @@ BAD: list[tuple[str, str, str, str]] = [
         'set on_redis_down = "block"',
     ),
     (
-        "not implemented: on_dead",
+        "hold without a lane",
         ROUTE + '[route.dead_letter]\non_dead = "hold"\n',
         (
-            "line 10: route[payments].dead_letter.on_dead = 'hold': is not implemented yet; only 'release' is: "
-            "later messages of the key go on after a dead letter"
+            "line 10: route[payments].dead_letter.on_dead = 'hold': needs order = 'key' and a retry lane, "
+            "for held keys wait in the last lane"
         ),
-        'set on_dead = "release"',
+        'add [route.retry] lanes = ["1m"], or set on_dead = "release"',
     ),
     (
         "timeout and lease (I18)",
