@@ -76,8 +76,12 @@ class Happening(NamedTuple):
 
 @dataclass
 class Evidence:
-    """All of it. ``entries`` are the books of the audit, ``unaccounted`` why it could not account for a record;
-    ``group_moved_back`` the partitions whose committed offset was seen to decrease (I4)."""
+    """All of it.
+
+    ``entries`` are the books of the audit, ``unaccounted`` why it could not account for a record, ``letters`` the
+    records that a dead letter was found of, ``group_moved_back`` the partitions whose committed offset was seen to
+    decrease (I4).
+    """
 
     sent: list[Sent] = field(default_factory=list)
     deliveries: list[Delivery] = field(default_factory=list)
@@ -87,6 +91,7 @@ class Evidence:
     group_moved_back: list[str] = field(default_factory=list)
     books_add_up: bool = True
     unaccounted: dict[Position, str] = field(default_factory=dict)
+    letters: set[Position] = field(default_factory=set)
 
 
 def read_deliveries(path: Path) -> list[Delivery]:

@@ -26,8 +26,10 @@ from broker_bridge.chaos.workload import Orders, Workload
 from broker_bridge.chaos.world import World
 from broker_bridge.config import BridgeConfig
 from broker_bridge.core.audit import Books
+from broker_bridge.core.dead_letter import read_dead_letter
 from broker_bridge.core.reconcile import BookEntry
 from broker_bridge.errors import StackError
+from broker_bridge.message import Position
 from broker_bridge.replay.audit import Auditor
 from broker_bridge.replay.route import ReplayRoute
 from broker_bridge.worker.topics import ensure_topics
@@ -217,7 +219,7 @@ class Experiment:
 
     def _evidence(self, world: World, sent: list[Sent]) -> Evidence:
         entries: list[BookEntry] = []
-        books = asyncio.run(audit(world.config, entries))
+        books, letters = asyncio.run(audit(world.config, entries))
         deliveries = read_deliveries(self._deliveries_path)
         self._keep("sent.ndjson", [one._asdict() for one in sent])
         self._keep("books.ndjson", [one._asdict() for one in entries])
@@ -231,6 +233,7 @@ class Experiment:
             happenings=[*world.happenings, *world.pool.happenings],
             group_moved_back=list(world.lag.moved_back),
             books_add_up=books.adds_up,
+            letters=letters,
             unaccounted={one.position: one.why for one in books.unaccounted},
         )
 
@@ -276,15 +279,18 @@ async def make_topics(config: BridgeConfig, replication: int) -> None:
         await admin.stop()
 
 
-async def audit(config: BridgeConfig, entries: list[BookEntry]) -> Books:
-    """Close the books of the experiment's route."""
+async def audit(config: BridgeConfig, entries: list[BookEntry]) -> tuple[Books, set[Position]]:
+    """Close the books of the experiment's route, and find every dead letter."""
     reader, store = open_transport(config).reader(), open_store(config)
     await reader.start()
     try:
         await store.start()
         auditor = Auditor(reader=reader, store=store, route=ReplayRoute.of(config.routes[0]))
         report = await auditor.audit(on_entry=entries.append)
-        return report.books
+        bounds = await reader.offsets([config.routes[0].lane_names.dead_letter])
+        start, end = ({tp: both[which] for tp, both in bounds.items()} for which in (0, 1))
+        letters = {read_dead_letter(one).origin async for batch in reader.read(start, end) for one in batch}
+        return report.books, letters
     finally:
         await store.stop()
         await reader.stop()

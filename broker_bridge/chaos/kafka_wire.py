@@ -14,8 +14,10 @@ from broker_bridge.stack.kafka.handshake import METADATA, METADATA_VERSION, Curs
 
 FIND_COORDINATOR, FIND_COORDINATOR_VERSION = 10, 1
 DELETE_TOPICS, DELETE_TOPICS_VERSION = 20, 1
-ALTER_CONFIGS, ALTER_CONFIGS_VERSION = 44, 0
-_TOPIC_RESOURCE, _SET = 2, 0
+CREATE_ACLS, DELETE_ACLS, ACLS_VERSION = 30, 31, 1
+_TOPIC, _LITERAL = 2, 3
+_ANY, _DENY, _ALLOW = 1, 2, 3
+_READ, _WRITE, _DESCRIBE = 3, 4, 8
 _TIMEOUT_S = 5.0
 _UNKNOWN_TOPIC = 3
 
@@ -60,15 +62,36 @@ def delete_topic(port: int, topic: str) -> None:
             raise StackError(f"{name} was not deleted (error {code})", where=f"127.0.0.1:{port}")
 
 
-def set_topic(port: int, topic: str, name: str, value: str) -> None:
-    """Change one setting of a topic. Raises ``StackError`` where the broker refuses."""
-    resource = struct.pack(">ib", 1, _TOPIC_RESOURCE) + _text(topic)
-    body = resource + struct.pack(">i", 1) + _text(name) + struct.pack(">b", _SET) + _text(value)
-    cursor = Cursor(_ask(port, ALTER_CONFIGS, ALTER_CONFIGS_VERSION, body + struct.pack(">?", False)))
-    cursor.number("i"), cursor.number("i")
-    code, message = cursor.number("h"), cursor.text()
-    if code:
-        raise StackError(f"{name} of {topic} was not set: {message} (error {code})", where=f"127.0.0.1:{port}")
+def forbid_writes(port: int, topic: str) -> None:
+    """Deny everybody to write to a topic; reading goes on. Raises ``StackError`` where the broker refuses."""
+    rules = ((_WRITE, _DENY), (_READ, _ALLOW), (_DESCRIBE, _ALLOW))
+    body = struct.pack(">i", len(rules)) + b"".join(_topic_rule(topic, *rule) for rule in rules)
+    cursor = Cursor(_ask(port, CREATE_ACLS, ACLS_VERSION, body))
+    cursor.number("i")
+    _check_all(cursor, topic, port)
+
+
+def allow_writes(port: int, topic: str) -> None:
+    """Take back what ``forbid_writes`` said. Raises ``StackError`` where the broker refuses."""
+    body = struct.pack(">i", 1) + _topic_rule(topic, _ANY, _ANY, principal=None)
+    cursor = Cursor(_ask(port, DELETE_ACLS, ACLS_VERSION, body))
+    cursor.number("i")
+    _check_all(cursor, topic, port)
+
+
+def _topic_rule(topic: str, operation: int, permission: int, *, principal: str | None = "User:*") -> bytes:
+    who = _text(principal) + _text("*") if principal is not None else struct.pack(">hh", -1, -1)
+    return struct.pack(">b", _TOPIC) + _text(topic) + struct.pack(">b", _LITERAL) + who + bytes((operation, permission))
+
+
+def _check_all(cursor: Cursor, topic: str, port: int) -> None:
+    for _ in range(cursor.number("i")):
+        code, message = cursor.number("h"), cursor.text()
+        if code:
+            raise StackError(f"the rights on {topic} were not changed: {message} (error {code})", where=f"port {port}")
+        if cursor.at == len(cursor.data):
+            return
+        break  # an answer to a removal goes on with the rules removed
 
 
 def _ask(port: int, api: int, version: int, body: bytes) -> bytes:

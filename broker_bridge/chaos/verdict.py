@@ -171,9 +171,11 @@ def _judge_losses(case: _Case, terms: Terms, verdict: Verdict) -> None:
 
 def _judge_entry(case: _Case, sent: Sent, entry: BookEntry, terms: Terms, verdict: Verdict) -> None:
     done = sent.key in case.effects
+    # Where Redis lost the claim's end, the dead letter itself is the proof.
+    has_letter = bool(case.lost_writes) and not done and entry.position in case.evidence.letters
     if entry.outcome in _OPEN:
         verdict.object("not settled (I1)", f"{sent.key} at {entry.position}: {entry.outcome.value}")
-    elif entry.outcome is Outcome.DEAD:
+    elif entry.outcome is Outcome.DEAD or has_letter:
         if sent.kind not in terms.dead_kinds | terms.may_die:
             verdict.object("dead letter of a sound message", f"{sent.key} ({sent.kind}): {entry.code}")
     elif sent.kind in terms.dead_kinds and entry.outcome is Outcome.COMPLETED:

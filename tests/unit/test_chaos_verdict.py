@@ -80,6 +80,15 @@ def test_unaccounted_with_an_effect_is_excused_only_where_redis_lost_claims() ->
     assert judged(evidence, Happening("redis_lost_writes", 50, 60)).passed
 
 
+def test_where_redis_lost_claims_a_dead_letter_proves_itself() -> None:
+    evidence = replace(story(call("a", offset=0, from_ms=0), outcome=Outcome.UNACCOUNTED), effects=[], letters={at(0)})
+    poison = replace(evidence, sent=[Sent("a", "c1", "poison", at(0))])
+    lost = Happening("redis_lost_writes", 50, 60)
+    assert judged(poison, lost).passed
+    assert violations(judged(poison)) == {"lost (I1)": 1}
+    assert violations(judged(evidence, lost)) == {"dead letter of a sound message": 1}
+
+
 @pytest.mark.parametrize("outcome", [Outcome.PENDING, Outcome.IN_RETRY, Outcome.IN_PROGRESS])
 def test_what_is_still_open_at_the_end_is_told(outcome: Outcome) -> None:
     assert violations(judged(story(call("a", offset=0, from_ms=0), outcome=outcome))) == {"not settled (I1)": 1}

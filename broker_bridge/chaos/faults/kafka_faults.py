@@ -213,9 +213,8 @@ class KafkaLatency(_KafkaLink):
 
 
 class _LaneRefuses(Fault):
-    """A topic of the group takes no writes: it asks for more replicas than there are, as one without rights would."""
+    """Nobody may write to a topic of the group."""
 
-    wanted_replicas = "2"
     built_in_only = True
 
     def topic(self, world: World) -> str:
@@ -224,23 +223,21 @@ class _LaneRefuses(Fault):
 
     def begin(self, world: World) -> None:
         """Refuse, then send what needs it."""
-        kafka_wire.set_topic(
-            world.servers.brokers[0].port, self.topic(world), "min.insync.replicas", self.wanted_replicas
-        )
+        kafka_wire.forbid_writes(world.servers.brokers[0].port, self.topic(world))
         self._size = asyncio.run(_records_in(world, self.topic(world)))
         world.mix_in("poison", "stubborn", "poison", "stubborn")
 
     def end(self, world: World) -> None:
         """Take writes again."""
         world.facts["writes_let_through"] = asyncio.run(_records_in(world, self.topic(world))) - self._size
-        kafka_wire.set_topic(world.servers.brokers[0].port, self.topic(world), "min.insync.replicas", "1")
+        kafka_wire.allow_writes(world.servers.brokers[0].port, self.topic(world))
 
 
 class DeadLettersRefused(_LaneRefuses):
     """Nothing may be committed past a record that has no dead letter yet."""
 
     name = "dead-letters-refused"
-    title = "the dead-letter topic takes no writes"
+    title = "writing to the dead-letter topic is forbidden"
     rows = (30,)
 
     def topic(self, world: World) -> str:
@@ -252,7 +249,7 @@ class RetryLaneRefused(_LaneRefuses):
     """Nothing may be committed past a record that has no retry copy yet."""
 
     name = "retry-lane-refused"
-    title = "the retry lane takes no writes"
+    title = "writing to the retry lane is forbidden"
     rows = (32,)
 
     def topic(self, world: World) -> str:
