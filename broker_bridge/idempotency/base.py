@@ -34,6 +34,13 @@ class IdempotencyStore(Protocol):
     async def inspect(self, group: str, keys: Sequence[bytes]) -> list[ClaimView | None]:
         """The stored claims, None where there is none. Changes nothing."""
 
+    async def tally(self, name: str, first: int, again: int, *, window_ms: int) -> tuple[int, int]:
+        """Count ``first`` attempts and ``again`` further ones under ``name``, and answer what everybody counted there
+        within ``window_ms`` by the store's own clock, these included, in whole seconds (so up to one second more).
+
+        Nothing is counted twice: the call is made once. Where it raises, these counts may or may not be in.
+        """
+
     def losses(self) -> int:
         """How often this object has seen that claims were lost (window W3, fault row 39): FLUSHALL, an empty or older
         data set after a restart, a failover to a replica that is empty or from before an earlier loss.

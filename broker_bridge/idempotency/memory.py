@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from broker_bridge.clock import Clock
+from broker_bridge.core.attempt_tally import AttemptTally
 from broker_bridge.core.claim import (
     ClaimAnswer,
     ClaimRequest,
@@ -38,7 +39,7 @@ class MemoryStore:
     """An ``IdempotencyStore`` in this process; nothing outlives it.
 
     Expiry follows ``clock``. To rehearse failures: set ``available`` to False (every call raises ``StoreError`` until
-    it is True again), or plan some with ``fail_next``.
+    it is True again), or plan some with ``fail_next`` (of the calls about claims: tallies come at times of their own).
     """
 
     def __init__(self, clock: Clock, *, claim_ttl_ms: int = DAY_MS) -> None:
@@ -46,6 +47,7 @@ class MemoryStore:
         self._clock = clock
         self._claim_ttl_ms = claim_ttl_ms
         self._kept: dict[tuple[str, bytes], tuple[StoredClaim, int]] = {}  # → (claim, expires at, in ms)
+        self._tallies: dict[str, AttemptTally] = {}
         self._sweep_at = 1024
         self._failures: list[Failure] = []
         self._watch = LossWatch()
@@ -60,6 +62,7 @@ class MemoryStore:
     def forget_all(self) -> None:
         """Lose every claim and the epoch, as FLUSHALL or a failover to an empty replica would (window W3)."""
         self._kept.clear()
+        self._tallies.clear()
         self._has_epoch = False
 
     def claims(self) -> int:
@@ -93,6 +96,12 @@ class MemoryStore:
         found = self._call(lambda: [self._read(group, key) for key in keys])
         return [stored.view() if stored else None for stored in found]
 
+    async def tally(self, name: str, first: int, again: int, *, window_ms: int) -> tuple[int, int]:
+        """See ``IdempotencyStore.tally``."""
+        self._check_available()
+        kept = self._tallies.setdefault(name, AttemptTally())
+        return kept.add(first, again, now_ms=self._clock.now_ms(), window_ms=window_ms)
+
     def losses(self) -> int:
         """See ``IdempotencyStore.losses``."""
         return self._watch.losses
@@ -100,9 +109,12 @@ class MemoryStore:
     async def stop(self) -> None:
         """Nothing to do: the claims stay, so that a store can be stopped and started like Redis."""
 
-    def _call(self, apply: Callable[[], _Answer]) -> _Answer:
+    def _check_available(self) -> None:
         if not self.available:
             raise StoreError("the store was made unavailable", where="memory")
+
+    def _call(self, apply: Callable[[], _Answer]) -> _Answer:
+        self._check_available()
         failure = self._failures.pop(0) if self._failures else None
         if failure is Failure.NOT_APPLIED:
             raise StoreError("the call was made to fail", where="memory")

@@ -4,6 +4,8 @@ Keys are ``<prefix>:{<bucket>}:<group>:<16 bytes>``. The bucket is a hash tag, c
 of a message (retry, replay) meets in one slot of a cluster; with one bucket a batch is one call. (The keys suit a
 cluster; the client speaks to one endpoint.)
 
+``<prefix>:{0}:budget:<name>`` is a tally (``tally``); it expires when nobody counts there any more.
+
 ``<prefix>:{<bucket>}:epoch`` is made once and never expires: where it is gone, claims are gone (``losses``). Across a
 loss tokens grow by Redis' clock. Should that have gone back too, they still exceed every token that this object has
 seen; those that only other processes have seen they exceed when the clock has caught up with them.
@@ -109,8 +111,8 @@ class RedisStore:
         self._allow_unsafe = frozenset(allow_unsafe)
         self._watch = LossWatch()
         self._highest_token = 0
-        self._claim_script, self._renew_script, self._settle_script = map(
-            _script, ("claim.lua", "renew.lua", "settle.lua")
+        self._claim_script, self._renew_script, self._settle_script, self._tally_script = map(
+            _script, ("claim.lua", "renew.lua", "settle.lua", "tally.lua")
         )
         self._link = RedisLink(
             url,
@@ -134,7 +136,7 @@ class RedisStore:
             await self._link.command("PING")
             if "eviction" not in self._allow_unsafe:
                 await self._check_eviction()
-            for script in (self._claim_script, self._renew_script, self._settle_script):
+            for script in (self._claim_script, self._renew_script, self._settle_script, self._tally_script):
                 await self._link.command("SCRIPT", "LOAD", script.source)
             for bucket in range(self._buckets):
                 await self._read_epoch(bucket)
@@ -195,6 +197,14 @@ class RedisStore:
             None if value is None else self._decoded(place, value).view()
             for place, value in zip(places, values, strict=True)
         ]
+
+    async def tally(self, name: str, first: int, again: int, *, window_ms: int) -> tuple[int, int]:
+        """See ``IdempotencyStore.tally``. No replica is waited for: counts are worth no more than their window."""
+        key = f"{self._prefix}:{{0}}:budget:{name}".encode()
+        firsts, agains = await self._link.run(
+            self._tally_script, [key], first, again, window_ms, wait=False, repeat=False
+        )
+        return firsts, agains
 
     def losses(self) -> int:
         """See ``IdempotencyStore.losses``."""

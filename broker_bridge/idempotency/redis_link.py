@@ -50,7 +50,8 @@ class RedisLink:
     """A bounded pool of connections to one endpoint. Every failure is a ``StoreError`` that names ``where``.
 
     A call takes at most ``1 + retries`` tries of ``connect_timeout_ms + call_timeout_ms`` each. Tries are repeated only
-    where the connection failed, so a command may run twice: scripts must answer a repetition as they did the first.
+    where the connection failed, so a command may run twice: scripts must answer a repetition as they did the first,
+    or be run with ``repeat=False``.
     """
 
     def __init__(
@@ -91,13 +92,15 @@ class RedisLink:
                 "not a Redis url", where=self.where, remedy="write it as redis://host:6379/0, rediss:// for TLS"
             ) from error
 
-    async def run(self, script: Script, keys: Sequence[bytes], *args: Part, wait: bool = True) -> Any:
+    async def run(
+        self, script: Script, keys: Sequence[bytes], *args: Part, wait: bool = True, repeat: bool = True
+    ) -> Any:
         """Run ``script`` on ``keys``, loading it where Redis does not have it (any more), and await the replicas."""
         replicas = self._wait_replicas if wait else 0
         operands: tuple[Part, ...] = (len(keys), *keys, *args)
-        replies = await self._script_call("EVALSHA", script.digest, operands, replicas)
+        replies = await self._script_call("EVALSHA", script.digest, operands, replicas, repeat)
         if isinstance(replies[0], NoScriptError):  # Redis was restarted, or its scripts were flushed
-            replies = await self._script_call("EVAL", script.source, operands, replicas)
+            replies = await self._script_call("EVAL", script.source, operands, replicas, repeat)
         answer = self._checked(replies[0], keys)
         if replicas and (acknowledged := self._checked(replies[1])) < replicas:
             raise StoreError(
@@ -130,27 +133,31 @@ class RedisLink:
             await asyncio.wait(self._running)
         await self._pool.disconnect()
 
-    async def _script_call(self, how: str, script: Part, operands: tuple[Part, ...], replicas: int) -> list[Any]:
+    async def _script_call(
+        self, how: str, script: Part, operands: tuple[Part, ...], replicas: int, repeat: bool
+    ) -> list[Any]:
         commands: list[tuple[Part, ...]] = [(how, script, *operands)]
         if replicas:
             commands.append(("WAIT", replicas, self._wait_timeout_ms))
-        return await self._call(commands)
+        return await self._call(commands, repeat=repeat)
 
-    async def _call(self, commands: Sequence[tuple[Part, ...]]) -> list[Any]:
+    async def _call(self, commands: Sequence[tuple[Part, ...]], *, repeat: bool = True) -> list[Any]:
         """The replies to ``commands``, refusals among them as ``ResponseError`` values.
 
         Cancelling the caller does not cancel the command: a command torn between request and reply would leave its
         connection one answer behind. It goes on by itself, and its answer is dropped.
         """
         packed = b"".join(_pack(parts) for parts in commands)
-        task = asyncio.get_running_loop().create_task(self._tried(packed, len(commands)))
+        task = asyncio.get_running_loop().create_task(
+            self._tried(packed, len(commands), self._retries if repeat else 0)
+        )
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return await asyncio.shield(task)
 
-    async def _tried(self, packed: bytes, count: int) -> list[Any]:
+    async def _tried(self, packed: bytes, count: int, retries: int) -> list[Any]:
         backoff_ms = FIRST_BACKOFF_MS
-        for tries_left in range(self._retries, -1, -1):
+        for tries_left in range(retries, -1, -1):
             try:
                 return await self._exchange(packed, count)
             except (AuthenticationError, AuthorizationError, ResponseError) as error:

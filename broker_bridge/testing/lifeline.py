@@ -83,6 +83,10 @@ class StoreLine:
         """See ``IdempotencyStore.inspect``."""
         return await self._reach().inspect(group, keys)
 
+    async def tally(self, name: str, first: int, again: int, *, window_ms: int) -> tuple[int, int]:
+        """See ``IdempotencyStore.tally``."""
+        return await self._reach().tally(name, first, again, window_ms=window_ms)
+
     def losses(self) -> int:
         """See ``IdempotencyStore.losses``."""
         return self._store.losses()

@@ -11,12 +11,19 @@ import claim_checks_counts
 import claim_checks_ending
 import claim_checks_holding
 import claim_checks_losses
+import claim_checks_tally
 from claim_labs import Lab
 
 Check = Callable[[Lab], Awaitable[None]]
 CHECKS: dict[str, Check] = {
     name.removeprefix("check_"): check
-    for module in (claim_checks_holding, claim_checks_ending, claim_checks_counts, claim_checks_losses)
+    for module in (
+        claim_checks_holding,
+        claim_checks_ending,
+        claim_checks_counts,
+        claim_checks_losses,
+        claim_checks_tally,
+    )
     for name, check in vars(module).items()
     if name.startswith("check_")
 }

@@ -12,6 +12,7 @@ from claim_checks import CHECKS
 from claim_labs import Lab, MemoryLab, RedisLab
 from redis.asyncio import Redis
 
+from broker_bridge.core.attempt_tally import AttemptTally
 from broker_bridge.core.claim import (
     ClaimAnswer,
     ClaimRequest,
@@ -240,6 +241,43 @@ class MixesGroups(MemoryStore):
         return await super().claim(group.removesuffix("-other"), requests, lease_ms=lease_ms)
 
 
+class TalliesOnlyTheCaller(MemoryStore):
+    """Each caller is told of itself alone."""
+
+    async def tally(self, name: str, first: int, again: int, *, window_ms: int) -> tuple[int, int]:
+        await super().tally(name, first, again, window_ms=window_ms)
+        return first, again
+
+
+class TalliesUnderOneName(MemoryStore):
+    """All targets share one budget."""
+
+    async def tally(self, name: str, first: int, again: int, *, window_ms: int) -> tuple[int, int]:
+        return await super().tally("", first, again, window_ms=window_ms)
+
+
+class TalliesForEver(MemoryStore):
+    """No window."""
+
+    async def tally(self, name: str, first: int, again: int, *, window_ms: int) -> tuple[int, int]:
+        return await super().tally(name, first, again, window_ms=10**9)
+
+
+class TalliesTheShortestWindow(MemoryStore):
+    """Whoever asks for a short window takes the counts from those who ask for a long one."""
+
+    async def tally(self, name: str, first: int, again: int, *, window_ms: int) -> tuple[int, int]:
+        self._tallies.setdefault(name, AttemptTally())._keep_ms = 0
+        return await super().tally(name, first, again, window_ms=window_ms)
+
+
+class TalliesTheSecondOnly(MemoryStore):
+    """A window of one second, whatever was asked for."""
+
+    async def tally(self, name: str, first: int, again: int, *, window_ms: int) -> tuple[int, int]:
+        return await super().tally(name, first, again, window_ms=1)
+
+
 BROKEN_STORES: list[tuple[type[MemoryStore], str]] = [
     (GetThenSet, "one_of_many_at_once_wins"),
     (SettlesForAnyone, "only_the_owner_settles"),
@@ -263,9 +301,15 @@ BROKEN_STORES: list[tuple[type[MemoryStore], str]] = [
     (LooksAtTheEpochOnlyWhenItClaims, "a_loss_while_stopped_is_told_at_the_start"),
     (TrustsTheClockAlone, "tokens_grow_over_a_loss_while_the_clock_goes_back"),
     (MixesGroups, "groups_do_not_meet"),
+    (TalliesOnlyTheCaller, "a_tally_sums_up_what_everybody_counted"),
+    (TalliesUnderOneName, "tallies_of_two_names_do_not_meet"),
+    (TalliesForEver, "a_tally_forgets_what_left_the_window_and_nothing_else"),
+    (TalliesTheShortestWindow, "a_tally_forgets_what_left_the_window_and_nothing_else"),
+    (TalliesTheSecondOnly, "counts_within_the_window_are_kept_across_seconds"),
 ]
 
 CLAIM, RENEW, SETTLE = "_claim_script", "_renew_script", "_settle_script"
+TALLY = "_tally_script"
 BROKEN_SCRIPTS: list[tuple[str, str, str, str]] = [
     (CLAIM, "max(stored_token + 1, least_token)", "1", "after_the_lease_another_owner_takes_over"),
     (CLAIM, "max(stored_token + 1, least_token)", "stored_token", "after_the_lease_another_owner_takes_over"),
@@ -342,6 +386,16 @@ BROKEN_SCRIPTS: list[tuple[str, str, str, str]] = [
         "kind == RELEASE and stored_tries or max(stored_tries, tries)",
         "tries_are_never_forgotten",
     ),
+    (TALLY, "min(first + slot_first, MAX_COUNT)", "first", "a_tally_sums_up_what_everybody_counted"),
+    (TALLY, "if second >= oldest_counted then", "do", "a_tally_forgets_what_left_the_window_and_nothing_else"),
+    (
+        TALLY,
+        "max(unpack('>I4', stored), window_ms)",
+        "window_ms",
+        "a_tally_forgets_what_left_the_window_and_nothing_else",
+    ),
+    (TALLY, "keep_ms + SLOT_MS)", "1)", "counts_within_the_window_are_kept_across_seconds"),
+    (TALLY, "floor((now_ms - of_ms) / SLOT_MS)", "now_s", "counts_within_the_window_are_kept_across_seconds"),
 ]
 
 

@@ -263,6 +263,7 @@ async def test_a_user_of_the_prefix_alone_is_enough(own_redis: RedisServer, raw:
         request = a_request()
         assert await settle(lab, request, await granted(lab, request), SettleKind.COMPLETE) is SettleStatus.OK
         assert (await view(lab, request)).state is ClaimState.COMPLETED
+        assert await store.tally("http://127.0.0.1:9100", 1, 0, window_ms=LONG_MS) == (1, 0)
         await store.stop()
         elsewhere = RedisStore(url, prefix="other")
         with pytest.raises(StoreError, match="NoPermission") as caught:
@@ -395,3 +396,33 @@ async def test_keys_share_the_slot_of_their_bucket(own_redis: RedisServer, raw: 
     assert len(epochs) == 4
     assert {await raw.pttl(name) for name in epochs} == {-1}, "an epoch never expires"
     await store.stop()
+
+
+async def test_a_tally_whose_answer_was_lost_is_not_counted_twice(lab: RedisLab, own_redis: RedisServer) -> None:
+    store = RedisStore(own_redis.url, connections=1, call_timeout_ms=100, retries=3)
+    await store.start()
+    with paused(own_redis), pytest.raises(StoreError):
+        await store.tally(lab.group, 1, 1, window_ms=LONG_MS)
+    await store.stop()
+    await until(lambda: tallied(lab))
+    assert await lab.store.tally(lab.group, 1, 0, window_ms=LONG_MS) == (2, 1)
+
+
+async def tallied(lab: RedisLab) -> bool:
+    return await lab.store.tally(lab.group, 0, 0, window_ms=LONG_MS) == (1, 1)
+
+
+async def test_a_tally_expires_and_a_foreign_value_under_it_is_refused_and_kept(lab: RedisLab) -> None:
+    assert isinstance(lab.store, RedisStore)
+    place = f"bb:{{0}}:budget:{lab.group}"
+    await lab.store.tally(lab.group, 1, 1, window_ms=LONG_MS)
+    assert LONG_MS < await lab.raw.pttl(place) <= LONG_MS + 1_000
+    await lab.raw.set(place, b"someone else's")
+    with pytest.raises(ClaimUnreadableError, match="not a tally") as caught:
+        await lab.store.tally(lab.group, 1, 1, window_ms=LONG_MS)
+    assert lab.group in caught.value.where
+    assert await lab.raw.get(place) == b"someone else's"
+    await lab.raw.delete(place)
+    await lab.raw.rpush(place, "a list")
+    with pytest.raises(ClaimUnreadableError):
+        await lab.store.tally(lab.group, 1, 1, window_ms=LONG_MS)
