@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Sequence
 
 from broker_bridge.bootstrap import open_producer, open_transport
 from broker_bridge.chaos.evidence import Sent
@@ -12,7 +13,7 @@ from broker_bridge.chaos.workload import Item, Workload
 from broker_bridge.cloudevents import event_headers
 from broker_bridge.config import BridgeConfig, RouteConfig
 from broker_bridge.core.timestamps import rfc3339
-from broker_bridge.errors import ContractError
+from broker_bridge.errors import BridgeError, ContractError, TransportError
 from broker_bridge.message import OutgoingRecord, Position
 from broker_bridge.producer import Event, Producer
 from broker_bridge.transport.base import BatchProducer, Transport
@@ -87,7 +88,7 @@ class Load(threading.Thread):
         raw = [item for item in items if item.raw is not None]
         answers = [
             *await producer.send_batch([self._event(item) for item in encoded]),
-            *(await self._raw.send_batch([self._record(item) for item in raw]) if raw else ()),
+            *await self._send_raw(raw),
         ]
         self._unacknowledged = []
         for item, answer in zip((*encoded, *raw), answers, strict=True):
@@ -97,6 +98,14 @@ class Load(threading.Thread):
                 raise answer
             else:
                 self._unacknowledged.append(item)
+
+    async def _send_raw(self, items: list[Item]) -> Sequence[Position | BridgeError]:
+        if not items:
+            return []
+        try:
+            return await self._raw.send_batch([self._record(item) for item in items])
+        except TransportError as error:  # nothing was tried
+            return [error] * len(items)
 
     def _event(self, item: Item) -> Event:
         contract = self._route.contract
