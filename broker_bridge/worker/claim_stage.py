@@ -177,11 +177,11 @@ class ClaimStage:
                 ),
             )
             return 0
-        return self._into_lanes(delivery, due_ms=0)
+        return self._into_lanes(delivery, delay_ms=0)
 
-    def _into_lanes(self, delivery: Delivery, *, due_ms: int) -> int:
+    def _into_lanes(self, delivery: Delivery, *, delay_ms: int) -> int:
         if delivery.queued:
-            self._p.postpone(delivery, due_ms=due_ms)
+            self._p.postpone(delivery, delay_ms=delay_ms)
         else:
             self._p.queue(delivery)
         return 1
@@ -212,9 +212,9 @@ class ClaimStage:
 
     def _ask_again(self, delivery: Delivery, *, within_ms: int) -> int:
         delivery.busy_count += 1
-        wait = min(within_ms, _BUSY_MAX_MS, _BUSY_BASE_MS << min(delivery.busy_count - 1, 8))
-        delivery.due_ms = self._p.clock.now_ms() + max(1, wait)
-        return self._into_lanes(delivery, due_ms=delivery.due_ms)
+        wait_ms = min(within_ms, _BUSY_MAX_MS, _BUSY_BASE_MS << min(delivery.busy_count - 1, 8))
+        delivery.ask_at_ms = self._p.ticks_ms + max(1, wait_ms)
+        return self._into_lanes(delivery, delay_ms=max(1, wait_ms))
 
     def _superseded(self, delivery: Delivery, answer: ClaimAnswer) -> int:
         """A newer copy is in a lane. Where it is a copy of this very record, later ones of the key wait behind it, also

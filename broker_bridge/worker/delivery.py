@@ -20,7 +20,9 @@ class Delivery:
     handed to the target, by earlier holders too and whether or not that spent an attempt. ``token`` is 0 until the
     claim is granted, ``lease_end_s`` is until when it surely holds, by the event loop's clock. ``queued`` is true
     while the delivery is in the key lanes,
-    ``probe`` while it tries a target that was away. ``is_marker`` says that it only keeps a key held for a dead letter.
+    ``due_ms`` is its lane's due time by the wall clock, ``ask_at_ms`` when to ask for its claim again by the event
+    loop's. ``probe`` while it tries a target that was away. ``is_marker`` says that it only keeps a key held for a
+    dead letter.
     """
 
     record: Record
@@ -37,6 +39,7 @@ class Delivery:
     crashes: int = 0
     token: int = 0
     due_ms: int = 0
+    ask_at_ms: int = 0
     first_failure_ms: int | None = None
     replay_id: str | None = None
     replay: bytes = NO_REPLAY

@@ -52,7 +52,7 @@ class FlowControl:
         return not state.ready or bool(state.waiting)
 
     def _look_at_breaker(self) -> None:
-        if self._p.breaker.state(self._p.clock.now_ms()) is BreakerState.OPEN:
+        if self._p.breaker.state(self._p.ticks_ms) is BreakerState.OPEN:
             self._p.paused.add(PAUSED_BY_BREAKER)
         else:
             self._p.paused.discard(PAUSED_BY_BREAKER)

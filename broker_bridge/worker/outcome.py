@@ -105,7 +105,7 @@ class OutcomePlanner:
 
     def _failed(self, delivery: Delivery, error: BridgeError) -> Outcome:
         now_ms = self._p.clock.now_ms()
-        disposition = self._within_limit(self._decide(delivery, error, now_ms), delivery, error, now_ms)
+        disposition = self._within_limit(self._decide(delivery, error), delivery, error)
         if disposition.attempt > delivery.attempt and delivery.first_failure_ms is None:
             delivery.first_failure_ms = now_ms
         outcome = Outcome(delivery, disposition.verdict, disposition.attempt, disposition.delay_ms, disposition.lane)
@@ -123,22 +123,24 @@ class OutcomePlanner:
         self._tell(outcome, error)
         return outcome
 
-    def _decide(self, delivery: Delivery, error: BridgeError, now_ms: int) -> Disposition:
+    def _decide(self, delivery: Delivery, error: BridgeError) -> Disposition:
         return decide(
             ended_as(error),
             policy=self._p.retry,
             lane=delivery.lane,
             attempt=delivery.attempt,
             holds=delivery.holds,
-            breaker_closed=self._p.breaker.state(now_ms) is BreakerState.CLOSED,
+            breaker_closed=self._p.breaker.state(self._p.ticks_ms) is BreakerState.CLOSED,
             chance=self._p.rng.random(),
         )
 
-    def _within_limit(
-        self, disposition: Disposition, delivery: Delivery, error: BridgeError, now_ms: int
-    ) -> Disposition:
+    def _within_limit(self, disposition: Disposition, delivery: Delivery, error: BridgeError) -> Disposition:
         """Too many dead letters stop the route: what would have died stays in hand, and in Kafka."""
-        if disposition.verdict is not Verdict.DEAD_LETTER or self._limit is None or self._limit.allows(now_ms):
+        if (
+            disposition.verdict is not Verdict.DEAD_LETTER
+            or self._limit is None
+            or self._limit.allows(self._p.ticks_ms)
+        ):
             return disposition
         if not self._p.stopped:
             self._p.stopped = True

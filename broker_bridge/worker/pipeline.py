@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import deque
 from collections.abc import Sequence
@@ -123,9 +124,14 @@ class Pipeline:
         delivery.queued = True
         self.lanes.offer(delivery.order_key, delivery)
 
-    def postpone(self, delivery: Delivery, *, due_ms: int) -> None:
-        """Run again, not before ``due_ms``; its key waits."""
-        self.lanes.postpone(delivery.order_key, due_ms=due_ms)
+    @property
+    def ticks_ms(self) -> int:
+        """The event loop's clock, which nobody sets back or forward: for waits, never for what is written down."""
+        return round(asyncio.get_running_loop().time() * 1000)
+
+    def postpone(self, delivery: Delivery, *, delay_ms: int) -> None:
+        """Run again, not before ``delay_ms`` from now; its key waits."""
+        self.lanes.postpone(delivery.order_key, due_ms=self.ticks_ms + delay_ms)
         self.timers.wake()
 
     def unqueue(self, delivery: Delivery) -> None:

@@ -96,7 +96,7 @@ class RouteWorker:
             "in_flight": pipeline.in_flight,
             "in_flight_bytes": pipeline.in_flight_bytes,
             "parked": pipeline.assignment.parked,
-            "breaker": pipeline.breaker.state(pipeline.clock.now_ms()).name.lower(),
+            "breaker": pipeline.breaker.state(pipeline.ticks_ms).name.lower(),
             "partitions": {
                 f"{state.tp.topic}/{state.tp.partition}": {
                     "committed": state.committed,

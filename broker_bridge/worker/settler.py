@@ -67,7 +67,7 @@ class Settler:
             if self._p.closing or outcome.delivery.part.gone:
                 outcome.released = True
             elif outcome.delivery.queued:
-                self._p.postpone(outcome.delivery, due_ms=self._p.clock.now_ms() + outcome.delay_ms)
+                self._p.postpone(outcome.delivery, delay_ms=outcome.delay_ms)
             else:  # the route was stopped before the message had its place
                 self._p.queue(outcome.delivery)
         leaving = [outcome for outcome in outcomes if not outcome.waits]

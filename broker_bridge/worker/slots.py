@@ -58,7 +58,7 @@ class Slots:
         """The next message to be tried. Between the check and the start nothing awaits."""
         pipeline = self._p
         while True:
-            now_ms = pipeline.clock.now_ms()
+            now_ms = pipeline.ticks_ms
             if pipeline.closing or pipeline.stopped or not pipeline.breaker.may_admit(now_ms):
                 return None
             delivery = pipeline.lanes.take(now_ms)
@@ -79,12 +79,12 @@ class Slots:
         if not delivery.lost and asyncio.get_running_loop().time() < delivery.lease_end_s:
             return False
         self._p.held.pop(delivery, None)
-        delivery.token, delivery.lost, delivery.due_ms = 0, False, 0
+        delivery.token, delivery.lost, delivery.ask_at_ms = 0, False, 0
         return True
 
     def _claim_again(self, delivery: Delivery, now_ms: int) -> None:
-        if delivery.due_ms > now_ms:
-            self._p.postpone(delivery, due_ms=delivery.due_ms)
+        if delivery.ask_at_ms > now_ms:
+            self._p.postpone(delivery, delay_ms=delivery.ask_at_ms - now_ms)
         else:
             self._p.reclaims.append(delivery)
             self._claims.wake()
@@ -119,7 +119,7 @@ class Slots:
             self._p.report(delivery, error)
 
     def _tell_breaker(self, delivery: Delivery, error: BridgeError | None) -> None:
-        pipeline, now_ms = self._p, self._p.clock.now_ms()
+        pipeline, now_ms = self._p, self._p.ticks_ms
         before = pipeline.breaker.state(now_ms)
         if before is BreakerState.HALF_OPEN and not delivery.probe:
             return  # it began before the outage was known and says nothing of now
@@ -144,7 +144,7 @@ class Slots:
 
     async def _timer(self) -> None:
         while True:
-            now_ms = self._p.clock.now_ms()
+            now_ms = self._p.ticks_ms
             due_ms = self._next_wake_ms(now_ms)
             if due_ms is not None and due_ms <= now_ms:
                 self._p.work.wake(self._p.route.concurrency)
