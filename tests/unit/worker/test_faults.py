@@ -11,7 +11,7 @@ from broker_bridge import Context, Message
 from broker_bridge.core.dead_letter import write_redrive
 from broker_bridge.errors import DeliveryTimeoutError, RejectedError
 from broker_bridge.idempotency.memory import Failure
-from broker_bridge.testing import InMemoryBridge, run_virtual
+from broker_bridge.testing import InMemoryBridge, LoopClock, run_virtual
 
 
 def test_row_3_crash_between_effect_and_complete_repeats_at_most_once_and_says_so() -> None:
@@ -284,3 +284,40 @@ def test_kafka_away_in_mid_stream_loses_nothing() -> None:
 
     run_virtual(scenario())
     assert effects == ["o-0001", "o-0002"]
+
+
+def test_row_41_a_wall_clock_that_steps_back_an_hour_stalls_neither_retries_nor_the_breaker() -> None:
+    class Stepping:
+        """A wall clock that can be set."""
+
+        def __init__(self) -> None:
+            self.offset_ms = 0
+            self._loop = LoopClock()
+
+        def now_ms(self) -> int:
+            return self._loop.now_ms() + self.offset_ms
+
+        async def sleep_ms(self, delay_ms: float) -> None:
+            await self._loop.sleep_ms(delay_ms)
+
+    clock = Stepping()
+    attempts: list[int] = []
+
+    async def handle(_: Message[dict[str, Any]], context: Context) -> None:
+        attempts.append(context.attempt)
+        if context.attempt < 3:
+            raise ValueError("not yet")
+
+    async def scenario() -> None:
+        async with InMemoryBridge(
+            shop(handle, retry={"in_place": 3, "base": "10s", "max": "10s"}), clock=clock
+        ) as world:
+            await place(world, 1)
+            while not attempts:
+                await asyncio.sleep(0.1)
+            clock.offset_ms = -3_600_000
+            await world.settled(within_ms=60_000)
+            assert world.dead_letters(GROUP) == []
+
+    run_virtual(scenario())
+    assert attempts == [1, 2, 3]
