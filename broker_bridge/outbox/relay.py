@@ -212,8 +212,9 @@ class OutboxRelay:
     # -- around it
 
     async def _start(self) -> None:
-        await self._connected()
+        session = await self._connected()
         try:
+            await session.transaction(self._shelf(session).check())
             await self._producer.start()
         except BaseException:
             await self._drop_session()

@@ -19,8 +19,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from broker_bridge.database.statement import Dialect, Row, Statement, Steps, for_table, places
-from broker_bridge.errors import BridgeError
-from broker_bridge.outbox.row import OutboxRow
+from broker_bridge.errors import BridgeError, DatabaseError
+from broker_bridge.outbox.row import BUCKETS, OutboxRow
 
 LONGEST_ERROR: Final = 500
 
@@ -135,6 +135,16 @@ class Shelf:
         values = [value for bucket in leased for value in (bucket, *blocked, share)]
         found = yield Statement(self._sql(_READ, each=each, sendable=sendable), (*values, max_bytes))
         return Taken(leased, [OutboxRow(*row) for row in found])
+
+    def check(self) -> Steps[None]:
+        """Whether there is something to work with. Raises ``DatabaseError``: without bucket rows nothing would move."""
+        [[found]] = yield Statement(self._sql("SELECT count(*) FROM {table}_bucket"))
+        if found != BUCKETS:
+            raise DatabaseError(
+                f"{self._table}_bucket has {found} rows instead of {BUCKETS}",
+                remedy="create what is missing: broker-bridge outbox create-table --database …",
+            )
+        yield Statement(self._sql("SELECT id FROM {table} LIMIT 1"))
 
     def renew(self, owner: str, buckets: Sequence[int], *, lease_ms: int) -> Steps[None]:
         """Hold them for another ``lease_ms``, those that nobody has taken."""
