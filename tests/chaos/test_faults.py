@@ -6,7 +6,6 @@ Row numbers are those of the fault matrix (docs/chaos.md).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -60,21 +59,8 @@ def test_the_guarantee_holds_under(name: str, one_broker: Servers, attempt: Try)
         assert verdict.repeats[Window.W1] == verdict.repeats[Window.W3] == 0
 
 
-OPEN = {
-    "deadly-message": "messages claimed together with the deadly one count its crashes as theirs, and some die with it",
-}
-"""What is known not to hold; a run that passes is no failure, because which messages are in hand is chance."""
-
-
-def params(names: list[str]) -> list[Any]:
-    return [
-        pytest.param(name, marks=[pytest.mark.xfail(reason=OPEN[name], strict=False)] if name in OPEN else [])
-        for name in names
-    ]
-
-
 @pytest.mark.soak
-@pytest.mark.parametrize("name", params([name for name in ON_ONE if name not in QUICK]))
+@pytest.mark.parametrize("name", [name for name in ON_ONE if name not in QUICK])
 def test_the_guarantee_holds_on_one_broker_under(name: str, one_broker: Servers, attempt: Try) -> None:
     checked(attempt(one_broker, name, hold_s=8))
 
