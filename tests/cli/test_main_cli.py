@@ -342,4 +342,4 @@ def test_every_error_has_its_exit_status() -> None:
 
 
 def test_the_commands_are_those_of_the_readme() -> None:
-    assert list(COMMANDS) == ["stack", "worker", "schemas", "dlq", "replay", "outbox", "audit", "doctor", "chaos"]
+    assert list(COMMANDS) == ["stack", "worker", "schemas", "dlq", "replay", "outbox", "audit", "chaos", "doctor"]
