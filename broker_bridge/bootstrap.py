@@ -19,6 +19,7 @@ from broker_bridge.contracts.codec import Codec
 from broker_bridge.contracts.directory import SchemaDirectory
 from broker_bridge.errors import ConfigError
 from broker_bridge.idempotency.base import IdempotencyStore
+from broker_bridge.observability import names
 from broker_bridge.observability.logging import get_logger
 from broker_bridge.observability.metrics import WorkerMetrics
 from broker_bridge.producer import Producer
@@ -32,6 +33,8 @@ from broker_bridge.worker.supervisor import Worker
 from broker_bridge.worker.targets.base import Target
 
 if TYPE_CHECKING:
+    from broker_bridge.idempotency.degraded import DegradedStore
+    from broker_bridge.idempotency.late_start import LateStartStore
     from broker_bridge.outbox.metrics import RelayMetrics
     from broker_bridge.outbox.outbox import Outbox
     from broker_bridge.outbox.relay import OutboxRelay, RelaySettings
@@ -175,6 +178,7 @@ def make_worker(
     store = store or open_store(config)
     codec = open_codec(config)
     metrics = WorkerMetrics(service=config.bridge.service)
+    store, store_of = _stores(chosen, store, clock=clock, metrics=metrics)
     worker_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     made = []
     for route in chosen:
@@ -195,7 +199,7 @@ def make_worker(
             RouteWorker(
                 pipeline,
                 transport=transport,
-                store=store,
+                store=store_of[route.name],
                 target=target,
                 attempt=Attempt(pipeline, target, codec),
                 comparison=PayloadComparison(transport, codec, route.topic),
@@ -208,6 +212,44 @@ def make_worker(
             config.health.listen, live=worker.live, ready=worker.ready, metrics=metrics, details=worker.details
         )
     return worker
+
+
+def _stores(
+    routes: list[RouteConfig], store: IdempotencyStore, *, clock: Clock, metrics: WorkerMetrics
+) -> tuple[IdempotencyStore, dict[str, IdempotencyStore]]:
+    """What the worker starts and stops, and what each route claims from: by ``claims.on_redis_down`` something around
+    ``store``, so that the engine need not know of the policy."""
+    if all(route.claims.on_redis_down == "block" for route in routes):
+        return store, {route.name: store for route in routes}
+    from broker_bridge.idempotency.late_start import LateStartStore
+
+    late = LateStartStore(store, log=get_logger("broker_bridge.idempotency"))
+    store_of: dict[str, IdempotencyStore] = {}
+    for route in routes:
+        store_of[route.name] = late
+        if route.claims.on_redis_down != "block":
+            store_of[route.name] = _degraded(route, late, clock=clock, metrics=metrics)
+    return late, store_of
+
+
+def _degraded(route: RouteConfig, late: LateStartStore, *, clock: Clock, metrics: WorkerMetrics) -> DegradedStore:
+    from broker_bridge.idempotency.absence import Flag
+    from broker_bridge.idempotency.degraded import DegradedStore
+
+    def counted(flag: Flag, count: int) -> None:
+        match flag:
+            case Flag.FAILED:
+                metrics.store_error(route.name, count)
+            case Flag.UNGUARDED:
+                metrics.window(route.name, names.W5_FAILED_OPEN, count)
+            case Flag.COLLIDED | Flag.DROPPED:
+                metrics.unguarded_claim(route.name, flag.value, count)
+
+    assert route.claims.on_redis_down != "block"
+    log = get_logger("broker_bridge.idempotency").bind(route=route.name, group=route.group)
+    made = DegradedStore(late, clock, policy=route.claims.on_redis_down, log=log, counted=counted)
+    late.before_stop.append(made.stop)
+    return made
 
 
 def _chosen(config: BridgeConfig, names: list[str] | None) -> list[RouteConfig]:

@@ -114,10 +114,6 @@ def route_problems(index: int, route: RouteConfig) -> Iterator[Problem]:
     yield from _deadline_problems(index, route)
     yield from _limit_problems(index, route)
     yield from _topic_problems(index, route)
-    if route.claims.on_redis_down != "block":
-        text = "is not implemented yet; only 'block' is: the route pauses and Kafka keeps the work until Redis is back"
-        value = repr(route.claims.on_redis_down)
-        yield Problem((*at, "claims", "on_redis_down"), text, remedy='set on_redis_down = "block"', value=value)
     if route.dead_letter.on_dead == "hold" and (route.order != "key" or not route.retry.lanes_ms):
         text = "needs order = 'key' and a retry lane, for held keys wait in the last lane"
         remedy = 'add [route.retry] lanes = ["1m"], or set on_dead = "release"'

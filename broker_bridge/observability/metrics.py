@@ -67,6 +67,10 @@ class WorkerMetrics:
         self.errors = self._counter("errors", "Calls to a server that failed.", "server")
         self.windows = self._counter("windows", "Times the guarantee allowed an effect to repeat, by window.", "window")
 
+        self.unguarded = self._counter(
+            "unguarded_claims", "Claims made while Redis was away that collided at home, or never got there.", "outcome"
+        )
+
     def _define_gauges(self) -> None:
         self.in_flight = self._gauge("in_flight", "Messages in hand.")
         self.in_flight_bytes = self._gauge("in_flight_bytes", "Bytes of the messages in hand.")
@@ -94,6 +98,8 @@ class WorkerMetrics:
             counter.labels(name)
         for window in names.WINDOWS:
             self.windows.labels(name, window)
+        for outcome in ("collided", "dropped"):
+            self.unguarded.labels(name, outcome)
         for where in ("in_place", "lane"):
             self.retried.labels(name, where)
         for gauge in (self.in_flight, self.in_flight_bytes, self.parked_now, self.breaker_state):
@@ -171,6 +177,10 @@ class WorkerMetrics:
     def window(self, route: str, window: str, count: int = 1) -> None:
         """An effect may have repeated: one of ``names.WINDOWS``."""
         self.windows.labels(route, window).inc(count)
+
+    def unguarded_claim(self, route: str, outcome: str, count: int = 1) -> None:
+        """What became of claims made while Redis was away: ``collided`` or ``dropped`` (``idempotency.degraded``)."""
+        self.unguarded.labels(route, outcome).inc(count)
 
     def committed(self, route: str, count: int = 1) -> None:
         """Commits that Kafka accepted."""

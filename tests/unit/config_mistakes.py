@@ -170,13 +170,13 @@ BAD: list[tuple[str, str, str, str]] = [
         'set security_protocol = "SASL_SSL"',
     ),
     (
-        "not implemented: on_redis_down",
-        ROUTE + '[route.claims]\non_redis_down = "fail_open"\n',
+        "policy misspelt",
+        ROUTE + '[route.claims]\non_redis_down = "fail-open"\n',
         (
-            "line 10: route[payments].claims.on_redis_down = 'fail_open': is not implemented yet; only 'block' is: "
-            "the route pauses and Kafka keeps the work until Redis is back"
+            "line 10: route[payments].claims.on_redis_down = 'fail-open': must be one of 'block', 'fallback', "
+            "'fail_open'"
         ),
-        'set on_redis_down = "block"',
+        "did you mean 'fail_open'?",
     ),
     (
         "hold without a lane",
