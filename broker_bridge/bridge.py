@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from broker_bridge.config import BridgeConfig, OutputSection, RouteConfig, config_from, load_config
+from broker_bridge.config.route import EMBEDDED
 from broker_bridge.consumer import Handler, HandlerFunction
 from broker_bridge.errors import ConfigError
 
@@ -106,7 +107,7 @@ class Bridge:
                 "name": policies.pop("name", group),
                 "topic": topic,
                 "group": group,
-                "target": {"kind": "python", "handler": "embedded:handler"},
+                "target": {"kind": "python", "handler": EMBEDDED},
                 **policies,
             }
             if contract is not None:

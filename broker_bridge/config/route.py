@@ -30,6 +30,14 @@ def _http_url(url: str) -> str:
 def _handler(name: str) -> str:
     module, colon, attribute = name.partition(":")
     parts = [*module.split("."), *attribute.split(".")]
+def _origin(url: str) -> str:
+    """Scheme, host and port, whatever the path."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
     if not colon or not all(part.isidentifier() for part in parts):
         raise problem(f"must be module:function, not {name!r}", 'for example: handler = "shop.handlers:capture"')
     return name
@@ -115,6 +123,9 @@ class RetrySection(Section):
     lanes_ms: list[Annotated[DurationMs, Field(ge=1)]] = Field(default=[], validation_alias="lanes")
 
 
+
+    Within ``budget_window_ms``, all workers together give one target at most ``budget_ratio`` times its first attempts,
+    plus ``budget_floor_per_s`` a second, of further attempts and replays; what is beyond it waits.
 class ClaimSection(Section):
     """Idempotency claims: a claim in work holds for ``lease_ms``, a settled one is remembered for ``ttl_ms``."""
 
@@ -122,6 +133,9 @@ class ClaimSection(Section):
     ttl_ms: DurationMs = Field(default=7 * UNITS_MS["d"], ge=1, validation_alias="ttl")
     crash_limit: Count = 3
     on_redis_down: Literal["block", "fallback", "fail_open"] = "block"
+    budget_ratio: float = Field(default=0.2, ge=0, le=10, validation_alias="budget")
+    budget_floor_per_s: float = Field(default=10, gt=0, le=1_000_000, validation_alias="budget_floor")
+    budget_window_ms: DurationMs = Field(default=10_000, ge=1_000, le=300_000, validation_alias="budget_window")
 
 
 class BreakerSection(Section):
@@ -211,3 +225,17 @@ class RouteConfig(Section):
     def target_timeout_ms(self) -> int:
         """How long one attempt at the target may take; 0 for a topic, which has Kafka's delivery deadline."""
         return 0 if isinstance(self.target, TopicTarget) else self.target.timeout_ms
+    @property
+    def target_identity(self) -> str:
+        """What attempts are budgeted by, so that every route and worker with the same target shares: an HTTP origin, a
+        handler, a topic. A handler embedded in a service is known by its group and topic."""
+        match self.target:
+            case HttpTarget() as http:
+                return _origin(http.url)
+            case TopicTarget() as topic:
+                return f"topic:{topic.topic}"
+            case PythonTarget() as python if python.handler == EMBEDDED:
+                return f"python:{self.group}/{self.topic}"
+            case PythonTarget() as python:
+                return f"python:{python.handler}"
+

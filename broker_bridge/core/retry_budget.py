@@ -10,6 +10,7 @@ of all processes count together, replays included. A retry that the budget does 
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 
@@ -23,16 +24,19 @@ class BudgetPolicy:
     window_ms: int = 10_000
 
 
+_SPENT_SLOWLY = 3
+
+
 class RetryBudget:
     """The budget of one target as one worker knows it: what it did itself, and what all others reported.
 
     Counts made here are kept until ``unreported`` hands them to whoever shares them; ``report`` brings back the sum
-    over everyone. Between
-    two reports this worker may overdraw by what the others do in that time, which is the price of not asking for
-    each retry.
+    over everyone. Until the next report this worker spends no more than a third of its part of what is left (its part
+    of all attempts), and one retry at least: many workers see the same room, and none knows yet what the others have
+    just done. Without a report for a window, the others count no more: the budget is this worker's.
     """
 
-    __slots__ = ("_first", "_marks", "_policy", "_retries", "_shared", "_unreported")
+    __slots__ = ("_first", "_marks", "_part", "_policy", "_reported_ms", "_retries", "_shared", "_unreported")
 
     def __init__(self, policy: BudgetPolicy) -> None:
         self._policy = policy
@@ -41,6 +45,13 @@ class RetryBudget:
         self._retries = 0
         self._unreported = [0, 0]
         self._shared = (0, 0)
+        self._reported_ms = 0
+        self._part: float | None = None
+
+    @property
+    def window_ms(self) -> int:
+        """The window of the policy."""
+        return self._policy.window_ms
 
     def attempted(self, now_ms: int) -> None:
         """A first attempt was made."""
@@ -52,10 +63,15 @@ class RetryBudget:
 
     def allows(self, now_ms: int) -> bool:
         """Whether one more retry is within the budget now."""
+        return self.left(now_ms) > 0
+
+    def left(self, now_ms: int) -> int:
+        """How many more retries are within the budget now."""
         self._forget(now_ms)
-        first = self._first + self._shared[0]
-        retries = self._retries + self._shared[1]
-        return retries < self._policy.ratio * first + self._policy.floor_per_s * self._policy.window_ms / 1000
+        room = self._room()
+        if self._part is not None:
+            room = min(room, self._part)
+        return max(0, math.ceil(room))
 
     def unreported(self) -> tuple[int, int]:
         """First attempts and retries since the last call, to be shared."""
@@ -66,11 +82,19 @@ class RetryBudget:
     def report(self, first: int, retries: int, now_ms: int) -> None:
         """What everyone together did within the window, this worker included."""
         self._forget(now_ms)
+        self._reported_ms = now_ms
         unreported = self._unreported
         self._shared = (
             max(0, first - self._first + unreported[0]),
             max(0, retries - self._retries + unreported[1]),
         )
+        ours = self._first + self._retries
+        everyones = ours + sum(self._shared)
+        self._part = max(1.0, self._room() * ours / everyones / _SPENT_SLOWLY) if everyones > ours else None
+
+    def _room(self) -> float:
+        first, retries = self._first + self._shared[0], self._retries + self._shared[1]
+        return self._policy.ratio * first + self._policy.floor_per_s * self._policy.window_ms / 1000 - retries
 
     def _count(self, now_ms: int, first: int, retries: int) -> None:
         slot_ms = now_ms - now_ms % 100
@@ -83,9 +107,13 @@ class RetryBudget:
         self._retries += retries
         self._unreported[0] += first
         self._unreported[1] += retries
+        if self._part is not None:
+            self._part += self._policy.ratio * first - retries
 
     def _forget(self, now_ms: int) -> None:
         oldest = now_ms - self._policy.window_ms
+        if self._reported_ms <= oldest:
+            self._shared, self._part = (0, 0), None
         while self._marks and self._marks[0][0] <= oldest:
             _, first, retries = self._marks.popleft()
             self._first -= first

@@ -60,6 +60,9 @@ class WorkerMetrics:
         self.parkings = self._counter("parked", "Messages set aside behind an earlier one of their key.")
         self.dead_letters = self._counter("dead_lettered", "Messages written to the dead-letter topic.", "code")
         self.skips = self._counter("skipped", "Messages settled without work, by reason.", "reason")
+        self.budget_denials = self._counter(
+            "retry_budget_denied", "Times a retry had to wait because its target's budget was spent."
+        )
         self.stale_ends = self._counter("stale", "Work whose claim had passed to another worker when it ended.")
         self.commits = self._counter("commits", "Offset commits that Kafka accepted.")
         self.leases_lost = self._counter("lease_lost", "Claims that had passed on when they were to be renewed.")
@@ -80,6 +83,7 @@ class WorkerMetrics:
             "watermark_lag", "Records read beyond the first unsettled one.", "topic", "partition"
         )
         self.breaker_state = self._gauge("breaker_state", "0 closed, 1 half open, 2 open.")
+        self.budget_left = self._gauge("retry_budget_left", "Retries that the target is given now, by all workers.")
         self.paused = self._gauge("paused", "1 while the route is paused for this reason.", "reason")
 
     def _define_histograms(self) -> None:
@@ -94,7 +98,7 @@ class WorkerMetrics:
         """Make the route's series present from the start: a counter at 0 can be alerted on, an absent one cannot."""
         for counter in (self.records_polled, self.completions, self.duplicated, self.parkings, self.stale_ends):
             counter.labels(name)
-        for counter in (self.commits, self.leases_lost):
+        for counter in (self.commits, self.leases_lost, self.budget_denials):
             counter.labels(name)
         for window in names.WINDOWS:
             self.windows.labels(name, window)
@@ -102,7 +106,7 @@ class WorkerMetrics:
             self.unguarded.labels(name, outcome)
         for where in ("in_place", "lane"):
             self.retried.labels(name, where)
-        for gauge in (self.in_flight, self.in_flight_bytes, self.parked_now, self.breaker_state):
+        for gauge in (self.in_flight, self.in_flight_bytes, self.parked_now, self.breaker_state, self.budget_left):
             gauge.labels(name)
         for histogram in (self.delivery_seconds, self.end_to_end_seconds):
             histogram.labels(name)
@@ -213,6 +217,14 @@ class WorkerMetrics:
     def breaker(self, route: str, state: int) -> None:
         """0 closed, 1 half open, 2 open (``BreakerState``)."""
         self.breaker_state.labels(route).set(state)
+
+    def budget_denied(self, route: str) -> None:
+        """A retry was put off because the target's budget is spent."""
+        self.budget_denials.labels(route).inc()
+
+    def set_budget_left(self, route: str, retries: int) -> None:
+        """How many more retries the target is given now."""
+        self.budget_left.labels(route).set(retries)
 
     def set_in_flight(self, route: str, count: int, size_bytes: int) -> None:
         """What is in hand now."""

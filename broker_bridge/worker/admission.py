@@ -14,6 +14,8 @@ from broker_bridge.worker.delivery import Delivery
 from broker_bridge.worker.partitions import PartitionState
 from broker_bridge.worker.pipeline import Parked, Pipeline
 
+_BUDGET_LOOK_MS = 100
+
 
 class Admission:
     """Decides what becomes of records as they are read."""
@@ -35,6 +37,8 @@ class Admission:
             part.entered(record.offset)
             if part.waiting or not part.ready or delivery.due_ms > now_ms:
                 part.waiting.append(delivery)
+            elif self._must_wait_outside(delivery, now_ms, admitted=len(to_claim)):
+                part.waiting.append(delivery)
             elif not self._set_aside(delivery):
                 to_claim.append(delivery)
         return to_claim
@@ -46,10 +50,21 @@ class Admission:
         for part in self._p.assignment.states():
             waiting = part.waiting
             while waiting and part.ready and not part.gone and waiting[0].due_ms <= now_ms and self._p.room:
+                if self._must_wait_outside(waiting[0], now_ms, admitted=len(found)):
+                    break
                 delivery = waiting.popleft()
                 if not self._set_aside(delivery):
                     found.append(delivery)
         return found
+
+    def _must_wait_outside(self, delivery: Delivery, now_ms: int, *, admitted: int) -> bool:
+        """A retry beyond the target's budget stays out of hand, so that retries which may not start do not take the
+        room of first attempts."""
+        if not delivery.is_retry or delivery.is_marker or self._p.budget.left(self._p.ticks_ms) > admitted:
+            return False
+        self._p.metrics.budget_denied(self._p.route.name)
+        delivery.due_ms = now_ms + _BUDGET_LOOK_MS
+        return True
 
     def next_due_ms(self) -> int | None:
         """When the next record held back may go on; None without any that is known."""

@@ -16,6 +16,7 @@ from broker_bridge.config.route import RouteConfig
 from broker_bridge.core.circuit_breaker import BreakerPolicy, CircuitBreaker
 from broker_bridge.core.disposition import REDRIVE, SOURCE, RetryPolicy
 from broker_bridge.core.key_lanes import KeyLanes
+from broker_bridge.core.retry_budget import BudgetPolicy, RetryBudget
 from broker_bridge.errors import BridgeError
 from broker_bridge.observability.metrics import WorkerMetrics
 from broker_bridge.worker.delivery import Delivery
@@ -57,6 +58,7 @@ class Pipeline:
     log: FilteringBoundLogger
     retry: RetryPolicy
     breaker: CircuitBreaker
+    budget: RetryBudget
     assignment: Assignment
     lanes: KeyLanes[Delivery] = field(default_factory=KeyLanes)
     work: WorkSignal = field(default_factory=WorkSignal)
@@ -104,6 +106,9 @@ class Pipeline:
                 lanes_ms=lanes_ms,
             ),
             breaker=CircuitBreaker(BreakerPolicy(**route.breaker.model_dump())),
+            budget=RetryBudget(
+                BudgetPolicy(route.retry.budget_ratio, route.retry.budget_floor_per_s, route.retry.budget_window_ms)
+            ),
             assignment=Assignment(lane_of_topic),
         )
 

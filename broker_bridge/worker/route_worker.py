@@ -20,6 +20,7 @@ from broker_bridge.observability import events
 from broker_bridge.transport.base import BatchProducer, GroupConsumer, Transport
 from broker_bridge.worker.admission import Admission
 from broker_bridge.worker.attempt import Attempt
+from broker_bridge.worker.budget_keeper import BudgetKeeper
 from broker_bridge.worker.cancellation import endless
 from broker_bridge.worker.claim_stage import ClaimStage
 from broker_bridge.worker.committer import Committer
@@ -73,6 +74,7 @@ class RouteWorker:
         self._settler = Settler(pipeline, OutcomePlanner(pipeline), producer, store)
         self._committer = Committer(pipeline, self._consumer)
         self._leases = LeaseKeeper(pipeline, store)
+        self._budget = BudgetKeeper(pipeline, store)
         self._flow = FlowControl(pipeline, self._consumer)
         self._rebuild = ParkedSetRebuild(pipeline, transport, self._consumer)
         self._stop = asyncio.Event()
@@ -132,6 +134,7 @@ class RouteWorker:
             ("settler", self._settler.run()),
             ("committer", self._committer.run()),
             ("leases", self._leases.run()),
+            ("budget", self._budget.run()),
             ("flow", self._flow.watch()),
         ]
 

@@ -21,6 +21,9 @@ _BREAKER_EVENTS = {
 _YIELD_EVERY = 64
 """Messages a slot may run without suspending before it lets other tasks have the loop."""
 _BUSY_LOOK_MS = 20
+_BUDGET_LOOK_MS = 100
+_BUDGET_LOOKS = 20
+"""How soon to look again whether a retry is within the target's budget, and after how many such times at the latest."""
 """How soon to look again when something is due and every slot is busy; a slot that gets free looks by itself."""
 
 
@@ -34,6 +37,7 @@ class Slots:
         self._attempt = attempt
         self.running = 0
 
+        self._denied = 0
     async def run(self) -> None:
         """Run until cancelled: what is being handled then is aborted."""
         async with asyncio.TaskGroup() as group:
@@ -71,6 +75,8 @@ class Slots:
             elif (lane := self._lane_ahead(delivery)) is not None:
                 pipeline.report(delivery, Parked(lane))
             else:
+            elif not self._is_affordable(delivery, now_ms):
+                pipeline.postpone(delivery, delay_ms=self._budget_wait_ms(now_ms))
                 delivery.probe = pipeline.breaker.admitted(now_ms)
                 return delivery
 
@@ -83,6 +89,25 @@ class Slots:
         return True
 
     def _claim_again(self, delivery: Delivery, now_ms: int) -> None:
+    def _is_affordable(self, delivery: Delivery, now_ms: int) -> bool:
+        """Whether the target's budget has room for it, which a first attempt always finds; counts what is to start."""
+        budget = self._p.budget
+        if not delivery.is_retry:
+            budget.attempted(now_ms)
+        elif budget.allows(now_ms):
+            budget.retried(now_ms)
+            self._denied //= 2
+        else:
+            self._denied += 1
+            self._p.metrics.budget_denied(self._p.route.name)
+            return False
+        return True
+
+    def _budget_wait_ms(self, now_ms: int) -> int:
+        """Longer, the more of them wait; and all at the same times, so that slots are not woken for each."""
+        looks = min(1 + self._denied // 100, _BUDGET_LOOKS)
+        return looks * _BUDGET_LOOK_MS - now_ms % _BUDGET_LOOK_MS
+
         if delivery.ask_at_ms > now_ms:
             self._p.postpone(delivery, delay_ms=delivery.ask_at_ms - now_ms)
         else:

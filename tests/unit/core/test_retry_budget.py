@@ -76,3 +76,57 @@ def test_a_dead_letter_limit_stays_reached() -> None:
     assert not limit.allows(1_300)
     assert limit.reached
     assert not limit.allows(99_000)
+
+
+def test_what_is_left_is_told_in_whole_retries() -> None:
+    budget = RetryBudget(POLICY)
+    budget.attempted(0)
+    assert budget.left(0) == 11, "0.2 of one first attempt begins one more"
+    for _ in range(11):
+        assert budget.allows(0)
+        budget.retried(0)
+    assert budget.left(0) == 0
+    budget.retried(0)
+    assert budget.left(0) == 0, "overdrawn is not less than nothing"
+
+
+def test_room_that_many_see_is_not_filled_by_each_of_them() -> None:
+    budgets = [RetryBudget(POLICY) for _ in range(4)]
+    for budget in budgets:
+        budget.attempted(0)
+        budget.report(4, 0, 0)
+    for budget in budgets:
+        while budget.allows(0):
+            budget.retried(0)
+    made = sum(budget.unreported()[1] for budget in budgets)
+    assert 4 <= made <= 10.8, "10 by the floor and 0.2 of each first attempt"
+
+
+def test_a_worker_that_did_little_may_always_retry_once_until_it_hears_more() -> None:
+    budget = RetryBudget(POLICY)
+    budget.report(1_000, 0, 0)
+    assert budget.left(0) == 1
+    budget.retried(0)
+    assert budget.left(0) == 0
+    budget.report(1_000, 1, 1_000)
+    assert budget.left(1_000) == 1
+
+
+def test_others_that_are_not_heard_of_for_a_window_count_no_more() -> None:
+    budget = RetryBudget(POLICY)
+    budget.report(0, 10, 1_000)
+    assert not budget.allows(10_900)
+    assert budget.allows(11_000)
+    assert budget.left(11_000) == 10
+
+
+def test_what_is_made_while_the_store_answers_is_not_taken_for_the_others() -> None:
+    budget = RetryBudget(POLICY)
+    budget.retried(0)
+    assert budget.unreported() == (0, 1)
+    budget.retried(0)
+    budget.report(0, 1, 0)
+    assert budget.left(0) == 8
+    assert budget.unreported() == (0, 1)
+    budget.report(0, 2, 0)
+    assert budget.left(0) == 8
