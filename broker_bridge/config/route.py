@@ -12,6 +12,9 @@ from broker_bridge.core.duration import UNITS_MS
 from broker_bridge.core.lanes import LaneNames, topic_name_problem
 
 Count = Annotated[int, Field(ge=1)]
+SHORTEST_LEASE_MS = 1_000
+EMBEDDED = "embedded:handler"
+"""The handler of a route that was declared in code."""
 
 
 def _http_url(url: str) -> str:
@@ -27,9 +30,6 @@ def _http_url(url: str) -> str:
     return url
 
 
-def _handler(name: str) -> str:
-    module, colon, attribute = name.partition(":")
-    parts = [*module.split("."), *attribute.split(".")]
 def _origin(url: str) -> str:
     """Scheme, host and port, whatever the path."""
     parts = urlsplit(url)
@@ -38,6 +38,9 @@ def _origin(url: str) -> str:
     return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
+def _handler(name: str) -> str:
+    module, colon, attribute = name.partition(":")
+    parts = [*module.split("."), *attribute.split(".")]
     if not colon or not all(part.isidentifier() for part in parts):
         raise problem(f"must be module:function, not {name!r}", 'for example: handler = "shop.handlers:capture"')
     return name
@@ -120,22 +123,22 @@ class RetrySection(Section):
     base_ms: DurationMs = Field(default=100, validation_alias="base")
     max_ms: DurationMs = Field(default=5_000, validation_alias="max")
     jitter: float = Field(default=0.5, ge=0, le=1)
-    lanes_ms: list[Annotated[DurationMs, Field(ge=1)]] = Field(default=[], validation_alias="lanes")
-
-
 
     Within ``budget_window_ms``, all workers together give one target at most ``budget_ratio`` times its first attempts,
     plus ``budget_floor_per_s`` a second, of further attempts and replays; what is beyond it waits.
+    lanes_ms: list[Annotated[DurationMs, Field(ge=1)]] = Field(default=[], validation_alias="lanes")
+
+
 class ClaimSection(Section):
+    budget_ratio: float = Field(default=0.2, ge=0, le=10, validation_alias="budget")
+    budget_floor_per_s: float = Field(default=10, gt=0, le=1_000_000, validation_alias="budget_floor")
+    budget_window_ms: DurationMs = Field(default=10_000, ge=1_000, le=300_000, validation_alias="budget_window")
     """Idempotency claims: a claim in work holds for ``lease_ms``, a settled one is remembered for ``ttl_ms``."""
 
     lease_ms: DurationMs = Field(default=30_000, ge=1, validation_alias="lease")
     ttl_ms: DurationMs = Field(default=7 * UNITS_MS["d"], ge=1, validation_alias="ttl")
     crash_limit: Count = 3
     on_redis_down: Literal["block", "fallback", "fail_open"] = "block"
-    budget_ratio: float = Field(default=0.2, ge=0, le=10, validation_alias="budget")
-    budget_floor_per_s: float = Field(default=10, gt=0, le=1_000_000, validation_alias="budget_floor")
-    budget_window_ms: DurationMs = Field(default=10_000, ge=1_000, le=300_000, validation_alias="budget_window")
 
 
 class BreakerSection(Section):
@@ -222,10 +225,6 @@ class RouteConfig(Section):
         return LaneNames(self.group, self.topic)
 
     @property
-    def target_timeout_ms(self) -> int:
-        """How long one attempt at the target may take; 0 for a topic, which has Kafka's delivery deadline."""
-        return 0 if isinstance(self.target, TopicTarget) else self.target.timeout_ms
-    @property
     def target_identity(self) -> str:
         """What attempts are budgeted by, so that every route and worker with the same target shares: an HTTP origin, a
         handler, a topic. A handler embedded in a service is known by its group and topic."""
@@ -239,3 +238,7 @@ class RouteConfig(Section):
             case PythonTarget() as python:
                 return f"python:{python.handler}"
 
+    @property
+    def target_timeout_ms(self) -> int:
+        """How long one attempt at the target may take; 0 for a topic, which has Kafka's delivery deadline."""
+        return 0 if isinstance(self.target, TopicTarget) else self.target.timeout_ms
