@@ -117,22 +117,22 @@ class RetrySection(Section):
 
     The n-th wait is ``min(max_ms, base_ms * 2**(n-1))``, of which the share ``jitter`` is random. Each of
     ``lanes_ms`` is one more attempt, made that long after the one before.
+
+    Within ``budget_window_ms``, all workers together give one target at most ``budget_ratio`` times its first attempts,
+    plus ``budget_floor_per_s`` a second, of further attempts and replays; what is beyond it waits.
     """
 
     in_place: Count = 3
     base_ms: DurationMs = Field(default=100, validation_alias="base")
     max_ms: DurationMs = Field(default=5_000, validation_alias="max")
     jitter: float = Field(default=0.5, ge=0, le=1)
-
-    Within ``budget_window_ms``, all workers together give one target at most ``budget_ratio`` times its first attempts,
-    plus ``budget_floor_per_s`` a second, of further attempts and replays; what is beyond it waits.
     lanes_ms: list[Annotated[DurationMs, Field(ge=1)]] = Field(default=[], validation_alias="lanes")
-
-
-class ClaimSection(Section):
     budget_ratio: float = Field(default=0.2, ge=0, le=10, validation_alias="budget")
     budget_floor_per_s: float = Field(default=10, gt=0, le=1_000_000, validation_alias="budget_floor")
     budget_window_ms: DurationMs = Field(default=10_000, ge=1_000, le=300_000, validation_alias="budget_window")
+
+
+class ClaimSection(Section):
     """Idempotency claims: a claim in work holds for ``lease_ms``, a settled one is remembered for ``ttl_ms``."""
 
     lease_ms: DurationMs = Field(default=30_000, ge=1, validation_alias="lease")

@@ -69,13 +69,13 @@ class Delivery:
         return self.part.lane == REDRIVE
 
     @property
-    def packed_origin(self) -> bytes:
-        """Source coordinates as claims keep them."""
-    @property
     def is_retry(self) -> bool:
         """Whether to try it would be one more attempt at the target: it was tried before, or is replayed."""
         return self.attempt > 0 or self.tries > 0 or self.from_redrive
 
+    @property
+    def packed_origin(self) -> bytes:
+        """Source coordinates as claims keep them."""
         return self.part.pack_origin(self.origin)
 
     @property

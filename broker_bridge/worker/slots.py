@@ -20,10 +20,10 @@ _BREAKER_EVENTS = {
 }
 _YIELD_EVERY = 64
 """Messages a slot may run without suspending before it lets other tasks have the loop."""
-_BUSY_LOOK_MS = 20
 _BUDGET_LOOK_MS = 100
 _BUDGET_LOOKS = 20
 """How soon to look again whether a retry is within the target's budget, and after how many such times at the latest."""
+_BUSY_LOOK_MS = 20
 """How soon to look again when something is due and every slot is busy; a slot that gets free looks by itself."""
 
 
@@ -36,8 +36,8 @@ class Slots:
         self._claims = claims
         self._attempt = attempt
         self.running = 0
-
         self._denied = 0
+
     async def run(self) -> None:
         """Run until cancelled: what is being handled then is aborted."""
         async with asyncio.TaskGroup() as group:
@@ -74,9 +74,9 @@ class Slots:
                 self._claim_again(delivery, now_ms)
             elif (lane := self._lane_ahead(delivery)) is not None:
                 pipeline.report(delivery, Parked(lane))
-            else:
             elif not self._is_affordable(delivery, now_ms):
                 pipeline.postpone(delivery, delay_ms=self._budget_wait_ms(now_ms))
+            else:
                 delivery.probe = pipeline.breaker.admitted(now_ms)
                 return delivery
 
@@ -88,7 +88,6 @@ class Slots:
         delivery.token, delivery.lost, delivery.ask_at_ms = 0, False, 0
         return True
 
-    def _claim_again(self, delivery: Delivery, now_ms: int) -> None:
     def _is_affordable(self, delivery: Delivery, now_ms: int) -> bool:
         """Whether the target's budget has room for it, which a first attempt always finds; counts what is to start."""
         budget = self._p.budget
@@ -108,6 +107,7 @@ class Slots:
         looks = min(1 + self._denied // 100, _BUDGET_LOOKS)
         return looks * _BUDGET_LOOK_MS - now_ms % _BUDGET_LOOK_MS
 
+    def _claim_again(self, delivery: Delivery, now_ms: int) -> None:
         if delivery.ask_at_ms > now_ms:
             self._p.postpone(delivery, delay_ms=delivery.ask_at_ms - now_ms)
         else:
