@@ -111,7 +111,6 @@ def redis_problems(redis: RedisSection) -> Iterator[Problem]:
 def route_problems(index: int, route: RouteConfig) -> Iterator[Problem]:
     """Contradictions inside one route."""
     at = ("route", index)
-    yield from _deadline_problems(index, route)
     yield from _limit_problems(index, route)
     yield from _topic_problems(index, route)
     if route.dead_letter.on_dead == "hold" and (route.order != "key" or not route.retry.lanes_ms):
@@ -123,19 +122,6 @@ def route_problems(index: int, route: RouteConfig) -> Iterator[Problem]:
         if host not in route.target.allow_hosts:
             text = f"does not list the host of the target's own url, {host}"
             yield Problem((*at, "target", "allow_hosts"), text, remedy=f"add {host!r} to the list, or leave it out")
-
-
-def _deadline_problems(index: int, route: RouteConfig) -> Iterator[Problem]:
-    lease_ms = route.claims.lease_ms
-    most_ms = lease_ms - margin_ms(lease_ms)
-    if route.target_timeout_ms > most_ms:
-        text = (
-            f"must end {format_duration(margin_ms(lease_ms))} before the claim's lease of {format_duration(lease_ms)},"
-            " or another worker may start the same message (I18)"
-        )
-        remedy = f'set timeout to at most "{format_duration(max(most_ms, 0))}", or a longer claims.lease'
-        value = f'"{format_duration(route.target_timeout_ms)}"'
-        yield Problem(("route", index, "target", "timeout"), text, remedy=remedy, value=value)
 
 
 def _limit_problems(index: int, route: RouteConfig) -> Iterator[Problem]:

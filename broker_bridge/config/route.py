@@ -55,6 +55,12 @@ def _header_names(headers: dict[str, str]) -> dict[str, str]:
     return headers
 
 
+def _renewable(lease_ms: int) -> int:
+    if lease_ms < SHORTEST_LEASE_MS:
+        raise problem("must be at least 1s, so that it can be renewed in time")
+    return lease_ms
+
+
 class HttpTarget(Section):
     """An HTTP endpoint: each message is a POST to ``url``, answered within ``timeout_ms``.
 
@@ -133,9 +139,14 @@ class RetrySection(Section):
 
 
 class ClaimSection(Section):
-    """Idempotency claims: a claim in work holds for ``lease_ms``, a settled one is remembered for ``ttl_ms``."""
+    """Idempotency claims: a claim in work holds for ``lease_ms``, a settled one is remembered for ``ttl_ms``.
 
-    lease_ms: DurationMs = Field(default=30_000, ge=1, validation_alias="lease")
+    A lease is renewed while its message is in hand, at most until the target's deadline is well over (I18), so a
+    handler
+    of minutes does with a lease of seconds; a short lease means a quick takeover from a worker that died.
+    """
+
+    lease_ms: Annotated[DurationMs, AfterValidator(_renewable)] = Field(default=30_000, validation_alias="lease")
     ttl_ms: DurationMs = Field(default=7 * UNITS_MS["d"], ge=1, validation_alias="ttl")
     crash_limit: Count = 3
     on_redis_down: Literal["block", "fallback", "fail_open"] = "block"

@@ -38,7 +38,7 @@ class Attempt:
         self._target = target
         self._codec = codec
         route = pipeline.route
-        self._timeout_s = (route.target_timeout_ms or 30_000) / 1000
+        self.timeout_s = (route.target_timeout_ms or 30_000) / 1000
         self._reader = self._contract(route.contract.subject, route.contract.version) if route.contract else None
         self._output = route.output
         self._output_contract = self._contract(route.output.subject, route.output.version) if route.output else None
@@ -65,16 +65,16 @@ class Attempt:
             crashes=delivery.crashes,
             token=delivery.token,
             group=self._p.route.group,
-            deadline_ms=delivery.started_ms + int(self._timeout_s * 1000),
+            deadline_ms=delivery.started_ms + int(self.timeout_s * 1000),
             is_lost=lambda: delivery.lost or delivery.part.gone,
         )
         try:
-            async with asyncio.timeout(self._timeout_s) as limit:
+            async with asyncio.timeout(self.timeout_s) as limit:
                 return await self._target.deliver(message, context)
         except (BridgeError, KeyboardInterrupt, GeneratorExit):
             raise
         except TimeoutError as error:
-            detail = f"no answer within {self._timeout_s:g} s" if limit.expired() else f"the handler raised {error!r}"
+            detail = f"no answer within {self.timeout_s:g} s" if limit.expired() else f"the handler raised {error!r}"
             raise TargetTimeoutError(detail, target_code="timeout") from error
         except BaseException as error:  # SystemExit too: one message must not end the worker
             if isinstance(error, asyncio.CancelledError) and is_cancelled():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ class Delivery:
     handed to the target, by earlier holders too and whether or not that spent an attempt. ``token`` is 0 until the
     claim is granted, ``lease_end_s`` is until when it surely holds, by the event loop's clock. ``queued`` is true
     while the delivery is in the key lanes,
+    ``overrun_s`` is when a handler that runs has overrun so far that its lease is not renewed any more.
     ``due_ms`` is its lane's due time by the wall clock, ``ask_at_ms`` when to ask for its claim again by the event
     loop's. ``probe`` while it tries a target that was away. ``is_marker`` says that it only keeps a key held for a
     dead letter.
@@ -51,6 +53,7 @@ class Delivery:
     probe: bool = False
     is_marker: bool = False
     lease_end_s: float = 0.0
+    overrun_s: float = math.inf
     output: OutgoingRecord | None = None
 
     @property

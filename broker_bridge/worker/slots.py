@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 from broker_bridge.core.circuit_breaker import BreakerState
 from broker_bridge.errors import BridgeError, DeliveryError
@@ -125,6 +126,8 @@ class Slots:
     async def _handle(self, delivery: Delivery) -> None:
         self.running += 1
         delivery.started_ms = self._p.clock.now_ms()
+        lease_s = self._p.route.claims.lease_ms / 1000
+        delivery.overrun_s = asyncio.get_running_loop().time() + self._attempt.timeout_s + lease_s
         try:
             error = await self._attempt.make(delivery)
         except asyncio.CancelledError:
@@ -132,6 +135,7 @@ class Slots:
             raise
         finally:
             self.running -= 1
+            delivery.overrun_s = math.inf
         if is_cancelled():  # and the handler swallowed it
             self._p.report(delivery, Aborted())
             raise asyncio.CancelledError

@@ -188,13 +188,10 @@ BAD: list[tuple[str, str, str, str]] = [
         'add [route.retry] lanes = ["1m"], or set on_dead = "release"',
     ),
     (
-        "timeout and lease (I18)",
-        ROUTE + 'timeout = "28s"\n',
-        (
-            'line 9: route[payments].target.timeout = "28s": must end 3s before the claim\'s lease of 30s, '
-            "or another worker may start the same message (I18)"
-        ),
-        'set timeout to at most "27s", or a longer claims.lease',
+        "a lease too short to be renewed (I18)",
+        ROUTE + '[route.claims]\nlease = "900ms"\n',
+        "line 10: route[payments].claims.lease = '900ms': must be at least 1s, so that it can be renewed in time",
+        "",
     ),
     (
         "drain and rebalance (I20)",

@@ -65,7 +65,8 @@ bootstap = "127.0.0.1:1"
 [[route]]
 name = "good"
 topic = "t"
-target = { kind = "python", handler = "a:b", timeout = "1h" }
+target = { kind = "python", handler = "a:b" }
+claims = { lease = "1ms" }
 [[route]]
 name = "bad"
 topic = "t"
@@ -82,12 +83,8 @@ target = { kind = "python", handler = "a:b" }
         ),
         "  line 3: kafka.bootstap: unknown key",
         "      did you mean 'bootstrap'?",
-        (
-            '  line 7: route[good].target.timeout = "1h": must end 3s before the claim\'s lease of 30s, '
-            "or another worker may start the same message (I18)"
-        ),
-        '      set timeout to at most "27s", or a longer claims.lease',
-        "  line 11: route[bad].concurrency = 0: must be at least 1",
+        "  line 8: route[good].claims.lease = '1ms': must be at least 1s, so that it can be renewed in time",
+        "  line 12: route[bad].concurrency = 0: must be at least 1",
     ]
     assert error.remedy == f"mend each, then check with: broker-bridge doctor --config {path}"
 
