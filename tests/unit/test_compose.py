@@ -110,7 +110,7 @@ def test_volumes_are_declared_or_in_the_repository(services: dict[str, Any]) -> 
 
 
 def test_kafka_is_set_as_in_the_native_stack(services: dict[str, Any]) -> None:
-    """One node each, so what differs is only where it listens and what small topics cost."""
+    """One node each, so what differs is only where it listens, under which names, and what small topics cost."""
     lines = server_properties(Node(1, 9092, 19093), [Node(1, 9092, 19093)], Path("/data")).splitlines()
     native = dict(line.split("=", 1) for line in lines)
     composed = {
@@ -122,11 +122,26 @@ def test_kafka_is_set_as_in_the_native_stack(services: dict[str, Any]) -> None:
         "listeners",
         "advertised.listeners",
         "listener.security.protocol.map",
+        "inter.broker.listener.name",
         "controller.quorum.voters",
         "log.dirs",
     }
     assert {"auto.create.topics.enable", "min.insync.replicas", "offsets.topic.replication.factor"} <= shared
     assert {name: composed[name] for name in shared} == {name: native[name] for name in shared}
+
+
+def test_kafkas_listeners_are_named_consistently(services: dict[str, Any]) -> None:
+    """Names are free, so they are the file's own; Kafka refuses to start where they do not fit together."""
+    environment = services["kafka"]["environment"]
+
+    def names(setting: str) -> set[str]:
+        return {one.split(":")[0] for one in environment[setting].split(",")}
+
+    doors = names("KAFKA_ADVERTISED_LISTENERS")
+    controller = environment["KAFKA_CONTROLLER_LISTENER_NAMES"]
+    assert environment["KAFKA_INTER_BROKER_LISTENER_NAME"] in doors
+    assert controller not in doors
+    assert names("KAFKA_LISTENERS") == names("KAFKA_LISTENER_SECURITY_PROTOCOL_MAP") == doors | {controller}
 
 
 def test_redis_is_set_as_in_the_native_stack(services: dict[str, Any]) -> None:
