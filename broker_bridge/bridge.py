@@ -166,10 +166,12 @@ class Bridge:
     async def run(self, *, signals: bool = True, replication: int = 1) -> None:
         """Create the lanes that are missing, then deliver until ``stop``, SIGTERM or Ctrl-C.
 
-        With ``signals=False`` signals are left to the caller. Raises ``BridgeError`` where going on is impossible.
+        With ``signals=False`` signals are left to the caller. Raises ``UnsafeSettingsError`` where a topic may lose
+        what
+        it acknowledged, ``BridgeError`` where going on is impossible.
         """
         from broker_bridge.bootstrap import make_worker, open_transport
-        from broker_bridge.worker.topics import ensure_lanes
+        from broker_bridge.worker.safe_start import prepare_start
 
         self._worker = worker = make_worker(self.config, handlers=self.handlers)
         if signals:
@@ -178,8 +180,7 @@ class Bridge:
         admin = open_transport(self.config).admin()
         await admin.start()
         try:
-            for route in self.config.routes:
-                await ensure_lanes(admin, route, replication=replication)
+            await prepare_start(admin, self.config, self.config.routes, replication=replication)
         finally:
             await admin.stop()
         await worker.run()

@@ -136,6 +136,9 @@ class ConsumerLine:
         self._line.check_log()
         return await self._consumer.committed(partitions)
 
+    async def positions(self, partitions: frozenset[TopicPartition]) -> dict[TopicPartition, int]:
+        return await self._consumer.positions(partitions)
+
     async def stop(self) -> None:
         """See ``GroupConsumer.stop``."""
         await self._consumer.stop()

@@ -60,6 +60,9 @@ class GroupConsumer(Protocol):
     async def committed(self, partitions: frozenset[TopicPartition]) -> dict[TopicPartition, int | None]:
         """The group's committed next offset of each, None where there is none."""
 
+    async def positions(self, partitions: frozenset[TopicPartition]) -> dict[TopicPartition, int]:
+        """The next offset that ``poll`` will return of each, or a later one where that holds no record. Ours only."""
+
     async def stop(self) -> None:
         """Leave the group, calling ``on_revoked`` for what is held. Does not commit by itself. Idempotent."""
 

@@ -126,6 +126,16 @@ class KafkaConsumer:
                 found = await asyncio.gather(*(consumer.committed(KafkaPartition(*tp)) for tp in wanted))
         return dict(zip(wanted, found, strict=True))
 
+    async def positions(self, partitions: frozenset[TopicPartition]) -> dict[TopicPartition, int]:
+        """See ``GroupConsumer.positions``. Raises ``TransportError`` where one is not known within the request
+        timeout."""
+        consumer = self._running()
+        wanted = sorted(partitions)
+        with translated(self._group):
+            async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
+                found = await asyncio.gather(*(consumer.position(KafkaPartition(*tp)) for tp in wanted))
+        return dict(zip(wanted, found, strict=True))
+
     async def stop(self) -> None:
         """See ``GroupConsumer.stop``. Raises what ``on_revoked`` raised, after everything is closed."""
         consumer = self._consumer

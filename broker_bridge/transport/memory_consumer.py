@@ -101,6 +101,13 @@ class MemoryConsumer:
         stored = self._log.committed.get(self._group.name, {})
         return {tp: stored.get(tp) for tp in partitions}
 
+    async def positions(self, partitions: frozenset[TopicPartition]) -> dict[TopicPartition, int]:
+        """See ``GroupConsumer.positions``."""
+        self._log.check_available()
+        if missing := partitions - self._positions.keys():
+            raise LeaseLostError("not ours any more", where=", ".join(f"{tp.topic}/{tp.partition}" for tp in missing))
+        return {tp: self._positions[tp] for tp in partitions}
+
     async def stop(self) -> None:
         """See ``GroupConsumer.stop``."""
         if not self._running:

@@ -35,9 +35,8 @@ class Admission:
                 continue  # the consumer was set back: it is in hand or settled
             delivery = self._delivery(record, part, now_ms)
             part.entered(record.offset)
-            if part.waiting or not part.ready or delivery.due_ms > now_ms:
-                part.waiting.append(delivery)
-            elif self._must_wait_outside(delivery, now_ms, admitted=len(to_claim)):
+            must_wait = part.waiting or not part.ready or delivery.due_ms > now_ms
+            if must_wait or self._must_wait_outside(delivery, now_ms, admitted=len(to_claim)):
                 part.waiting.append(delivery)
             elif not self._set_aside(delivery):
                 to_claim.append(delivery)
@@ -123,5 +122,8 @@ class Admission:
         lane = parked.lane_ahead(key, delivery.origin.offset)
         if lane is None or delivery.order_key in self._p.lanes:
             return False
+        # Parked from here on, before its copy is written: the one ahead may be done meanwhile, and a later message of
+        # the key must not pass in between.
+        parked.park(key, delivery.origin.offset, lane)
         self._p.report(delivery, Parked(lane))
         return True

@@ -106,7 +106,8 @@ class ClaimStage:
                 )
                 await asyncio.sleep(wait / 1000)
             else:
-                self._p.paused.discard(PAUSED_BY_STORE)
+                if batch:
+                    self._p.paused.discard(PAUSED_BY_STORE)
                 return answers, batch
 
     async def _call(self, batch: Sequence[Delivery]) -> list[ClaimAnswer]:

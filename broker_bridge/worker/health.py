@@ -34,7 +34,7 @@ class HealthServer:
     """Serves ``/health/live``, ``/health/ready`` (200 or 503), ``/metrics`` and ``/routes`` until stopped.
 
     ``live``, ``ready`` and ``details`` are asked at each request and must answer at once. Live means: do not restart
-    me; ready: I take part in the work. A paused route is ready.
+    me; ready: I take part in the work. A route that waits is ready, one that is stopped for good is not.
     """
 
     def __init__(

@@ -78,9 +78,10 @@ class ParkedSetRebuild:
         await reader.start()
         found = 0
         try:
-            committed = await self._consumer.committed(frozenset(lanes))
+            # From where this consumer reads, not from what the group is said to have committed: a record that is
+            # parked here and never comes would hold its key for ever.
+            start = await self._consumer.positions(frozenset(lanes))
             bounds = await reader.offsets(sorted({tp.topic for tp in lanes}))
-            start = {tp: max(committed.get(tp) or 0, bounds[tp][0]) for tp in lanes}
             end = {tp: bounds[tp][1] for tp in lanes if bounds[tp][1] > start[tp]}
             async for batch in reader.read({tp: start[tp] for tp in end}, end):
                 for record in batch:

@@ -27,8 +27,9 @@ from broker_bridge.worker.committer import Committer
 from broker_bridge.worker.conflict import PayloadComparison
 from broker_bridge.worker.flow import FlowControl
 from broker_bridge.worker.give_back import give_back
+from broker_bridge.worker.lag_watcher import LagWatcher
 from broker_bridge.worker.lease_keeper import LeaseKeeper
-from broker_bridge.worker.outcome import OutcomePlanner
+from broker_bridge.worker.outcome import PAUSED_BY_LIMIT, OutcomePlanner
 from broker_bridge.worker.partitions import PartitionState
 from broker_bridge.worker.pipeline import Pipeline
 from broker_bridge.worker.rebuild import ParkedSetRebuild
@@ -55,6 +56,7 @@ class RouteWorker:
         attempt: Attempt,
         comparison: PayloadComparison,
         producer: BatchProducer,
+        member: str | None = None,
     ) -> None:
         route = pipeline.route
         self.pipeline = pipeline
@@ -67,6 +69,7 @@ class RouteWorker:
             topics=[route.topic, *route.lane_names.read(route.retry.lanes_ms)],
             on_assigned=self._gained,
             on_revoked=self._given_up,
+            member=member,
         )
         self._admission = Admission(pipeline)
         self._claims = ClaimStage(pipeline, store, comparison)
@@ -75,9 +78,11 @@ class RouteWorker:
         self._committer = Committer(pipeline, self._consumer)
         self._leases = LeaseKeeper(pipeline, store)
         self._budget = BudgetKeeper(pipeline, store)
+        self._lag = LagWatcher(pipeline, transport.reader(), self._consumer)
         self._flow = FlowControl(pipeline, self._consumer)
         self._rebuild = ParkedSetRebuild(pipeline, transport, self._consumer)
         self._stop = asyncio.Event()
+        self._joined = False
         self._ended = False
 
     def stop(self) -> None:
@@ -85,10 +90,20 @@ class RouteWorker:
         self._stop.set()
 
     def state(self) -> str:
-        """In a word or two: ``delivering``, ``joining``, or what pauses the route."""
+        """In a word or two: ``joining`` its group, ``delivering``, ``standing by`` without partitions, or what
+        pauses the
+        route."""
         if self.pipeline.paused:
             return "paused: " + ", ".join(sorted(self.pipeline.paused))
-        return "delivering" if self.pipeline.assignment.sources() else "joining"
+        if self.pipeline.assignment.sources():
+            return "delivering"
+        return "standing by" if self._joined else "joining"
+
+    @property
+    def takes_part(self) -> bool:
+        """Whether it has joined its group and goes on by itself whatever pauses it: after too many dead letters it does
+        not."""
+        return self._joined and PAUSED_BY_LIMIT not in self.pipeline.paused
 
     def details(self) -> dict[str, object]:
         """Counts of what is in hand, and where each partition stands."""
@@ -104,6 +119,7 @@ class RouteWorker:
                     "committed": state.committed,
                     "watermark": state.watermark.committable,
                     "unsettled": state.watermark.unsettled,
+                    "lag": self._lag.lag(state.tp),
                 }
                 for state in pipeline.assignment.states()
             },
@@ -116,6 +132,7 @@ class RouteWorker:
             await self._producer.start()
             async with asyncio.TaskGroup() as group:
                 await self._consumer.start()
+                self._joined = True
                 self.pipeline.log.info(events.ROUTE_STARTED)
                 stages = [group.create_task(endless(stage, name)) for name, stage in self._stages()]
                 await self._read_until_stopped(group)
@@ -136,6 +153,7 @@ class RouteWorker:
             ("leases", self._leases.run()),
             ("budget", self._budget.run()),
             ("flow", self._flow.watch()),
+            ("lag", self._lag.run()),
         ]
 
     async def _read_until_stopped(self, group: asyncio.TaskGroup) -> None:
@@ -202,6 +220,7 @@ class RouteWorker:
         await self._let_go(closed)
         await self._committer.commit(closed)
         self.pipeline.assignment.forget(closed)
+        self._lag.forget(closed)
 
     async def _let_go(self, states: list[PartitionState]) -> None:
         for state in states:
@@ -234,6 +253,7 @@ class RouteWorker:
         await self._let_go(states)
         await self._committer.commit(states)
         self.pipeline.assignment.forget(states)
+        self._lag.forget(states)
 
     async def _close(self) -> None:
         for part in (self._consumer, self._producer, self._target, self._comparison):

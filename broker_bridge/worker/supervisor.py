@@ -80,9 +80,11 @@ class Worker:
         return HealthReport(ok=True, checks={"loop": "answers"})
 
     def ready(self) -> HealthReport:
-        """Every route takes part in its group. A paused route does; what pauses it is told."""
+        """Every route takes part in its group. One that waits for a server or a target does, and what it waits for is
+        told; one that its dead letters have stopped does not."""
         checks = {route.pipeline.route.name: route.state() for route in self._routes}
-        return HealthReport(ok=self._running and not self._stopping, checks=checks)
+        taking_part = all(route.takes_part for route in self._routes)
+        return HealthReport(ok=self._running and not self._stopping and taking_part, checks=checks)
 
     def details(self) -> Mapping[str, object]:
         """What ``/routes`` shows."""

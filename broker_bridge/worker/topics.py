@@ -44,7 +44,7 @@ async def ensure_topics(
     if partitions is not None:
         names = sorted({name for route in routes for name in owned_by_users(route)})
         missing = [name for name, count in (await admin.describe(names)).items() if count is None]
-        created += await admin.ensure([TopicSpec(name, partitions, replication) for name in missing])
+        created += await admin.ensure([TopicSpec(name, partitions, replication, safe(replication)) for name in missing])
     for route in routes:
         created += await ensure_lanes(admin, route, replication=replication)
     return created
@@ -69,9 +69,18 @@ def lane_specs(route: RouteConfig, *, partitions: int, replication: int) -> list
     ones at once: they
     are kept until discarded."""
     names = route.lane_names
-    kept = {"retention.ms": str(route.lanes.retention_ms), "max.message.bytes": str(LANE_RECORD_BYTES)}
+    kept = {
+        "retention.ms": str(route.lanes.retention_ms),
+        "max.message.bytes": str(LANE_RECORD_BYTES),
+        **safe(replication),
+    }
     specs = [TopicSpec(name, partitions, replication, kept) for name in names.read(route.retry.lanes_ms)]
     return [*specs, TopicSpec(names.dead_letter, partitions, replication, {**kept, "retention.ms": _FOR_EVER})]
+
+
+def safe(replication: int) -> dict[str, str]:
+    """Settings by which an acknowledged record is on two brokers at least, where there are three copies (I26)."""
+    return {"min.insync.replicas": "2", "unclean.leader.election.enable": "false"} if replication >= 3 else {}
 
 
 def owned_by_users(route: RouteConfig) -> list[str]:

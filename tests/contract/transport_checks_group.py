@@ -82,6 +82,15 @@ async def goes_on_from_the_committed_offset(bench: Bench) -> None:
 
 
 @check
+async def says_what_it_will_read_next(bench: Bench) -> None:
+    tp = await bench.filled(10)
+    first = await bench.consumer(tp.topic)
+    assert await first.positions(frozenset({tp})) == {tp: 0}
+    records = await take(first, 4, max_records=4)
+    assert await first.positions(frozenset({tp})) == {tp: records[-1].offset + 1}
+
+
+@check
 async def commits_nothing_by_itself(bench: Bench) -> None:
     tp = await bench.filled(5)
     consumer = await bench.consumer(tp.topic)

@@ -11,11 +11,12 @@ from orders import GROUP, TOPIC, place, shop, target_within
 
 from broker_bridge import Context, Message
 from broker_bridge.core.claim import ClaimAnswer, ClaimRequest
-from broker_bridge.errors import TargetUnavailableError
+from broker_bridge.errors import TargetUnavailableError, TransportError
 from broker_bridge.idempotency.memory import MemoryStore
-from broker_bridge.message import OutgoingRecord, TopicPartition
+from broker_bridge.message import OutgoingRecord, Position, TopicPartition
 from broker_bridge.testing import InMemoryBridge, LoopClock, run_virtual
 from broker_bridge.testing.lifeline import WORKER
+from broker_bridge.transport.memory import MemoryProducer
 
 
 class SlowStore(MemoryStore):
@@ -308,3 +309,37 @@ def test_a_duplicate_does_not_hold_the_claim_that_the_first_one_before_it_waits_
 
     run_virtual(scenario())
     assert effects == ["o-0001", "o-0002"]
+
+
+def test_what_is_set_aside_is_not_overtaken_while_its_copy_is_being_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """m1 is in the lane; m2 is set aside behind it; m1 ends before m2's copy is written; m3 must not run before m2."""
+    seen: list[str] = []
+    slow = False
+    send_batch = MemoryProducer.send_batch
+
+    async def slowly(self: MemoryProducer, records: Sequence[OutgoingRecord]) -> list[Position | TransportError]:
+        if slow and any("retry" in record.topic for record in records):
+            await asyncio.sleep(5)
+        return await send_batch(self, records)
+
+    monkeypatch.setattr(MemoryProducer, "send_batch", slowly)
+
+    async def handle(message: Message[dict[str, Any]], context: Context) -> None:
+        if message.value["order_id"] == "o-0001" and context.attempt == 1:
+            raise ValueError("not yet")
+        seen.append(message.value["order_id"])
+
+    async def scenario() -> None:
+        nonlocal slow
+        bridge = shop(handle, retry={"in_place": 1, "lanes": ["2s"]})
+        async with InMemoryBridge(bridge, partitions=1) as world:
+            await place(world, 1)
+            await asyncio.sleep(1.5)
+            slow = True
+            await place(world, 2)
+            await asyncio.sleep(1.5)
+            await place(world, 3)
+            await world.settled()
+
+    run_virtual(scenario())
+    assert seen == ["o-0001", "o-0002", "o-0003"]
