@@ -106,8 +106,7 @@ class ClaimStage:
                 )
                 await asyncio.sleep(wait / 1000)
             else:
-                if batch:
-                    self._p.paused.discard(PAUSED_BY_STORE)
+                self._p.paused.discard(PAUSED_BY_STORE)  # also for a batch that is gone: the next one will find out
                 return answers, batch
 
     async def _call(self, batch: Sequence[Delivery]) -> list[ClaimAnswer]:
