@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -21,6 +22,12 @@ from broker_bridge.stack.ports import free_port
 from broker_bridge.stack.postgres_server import PostgresServer, find_postgres
 from broker_bridge.stack.processes import this_process
 from broker_bridge.stack.server import Surroundings
+
+
+def pytest_configure() -> None:
+    """A shell has what it runs in the background ignore Ctrl-C, and programs pass that on to those they start: no test
+    could then interrupt anything. What has a handler here has the default there."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
