@@ -17,6 +17,7 @@ from broker_bridge.worker.give_back import give_back
 from broker_bridge.worker.held_keys import HeldKeys
 from broker_bridge.worker.pipeline import Pipeline
 from broker_bridge.worker.signal import WorkSignal
+from broker_bridge.worker.suspects import is_deadly
 
 QUEUED_BATCHES = 2
 """Batches that may wait for their claim; more of them would only lengthen leases."""
@@ -168,11 +169,11 @@ class ClaimStage:
             self._p.log.warning(
                 events.CLAIM_TAKEN_OVER, origin=str(delivery.origin), crashes=answer.crashes, fencing_token=answer.token
             )
-        if answer.crashes >= self._p.route.claims.crash_limit:
+        if is_deadly(answer, self._p.route.claims.crash_limit):
             self._p.report(
                 delivery,
                 CrashSuspectError(
-                    f"{answer.crashes} workers stopped while they held this message",
+                    f"{answer.crashes} workers died with this message in hand, and it was started each time",
                     remedy="try it alone with: broker-bridge dlq show, then replay it once the handler is fixed",
                 ),
             )

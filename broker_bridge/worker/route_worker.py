@@ -35,6 +35,7 @@ from broker_bridge.worker.pipeline import Pipeline
 from broker_bridge.worker.rebuild import ParkedSetRebuild
 from broker_bridge.worker.settler import Settler
 from broker_bridge.worker.slots import Slots
+from broker_bridge.worker.suspects import Suspects
 from broker_bridge.worker.targets.base import Target
 
 _POLL_MS = 200
@@ -73,7 +74,7 @@ class RouteWorker:
         )
         self._admission = Admission(pipeline)
         self._claims = ClaimStage(pipeline, store, comparison)
-        self._slots = Slots(pipeline, self._claims, attempt)
+        self._slots = Slots(pipeline, self._claims, attempt, Suspects(pipeline, store))
         self._settler = Settler(pipeline, OutcomePlanner(pipeline), producer, store)
         self._committer = Committer(pipeline, self._consumer)
         self._leases = LeaseKeeper(pipeline, store)

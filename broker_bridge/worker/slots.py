@@ -13,12 +13,14 @@ from broker_bridge.worker.cancellation import is_cancelled
 from broker_bridge.worker.claim_stage import ClaimStage
 from broker_bridge.worker.delivery import Delivery
 from broker_bridge.worker.pipeline import Aborted, Answered, Parked, Pipeline
+from broker_bridge.worker.suspects import Suspects
 
 _BREAKER_EVENTS = {
     BreakerState.CLOSED: events.BREAKER_CLOSED,
     BreakerState.HALF_OPEN: events.BREAKER_PROBING,
     BreakerState.OPEN: events.BREAKER_OPENED,
 }
+_SUSPECT_WAIT_MS = 50
 _YIELD_EVERY = 64
 """Messages a slot may run without suspending before it lets other tasks have the loop."""
 _BUDGET_LOOK_MS = 100
@@ -32,10 +34,11 @@ class Slots:
     """The route's concurrency. Also owns the timer that wakes slots when a postponed head falls due or a breaker may
     probe."""
 
-    def __init__(self, pipeline: Pipeline, claims: ClaimStage, attempt: Attempt) -> None:
+    def __init__(self, pipeline: Pipeline, claims: ClaimStage, attempt: Attempt, suspects: Suspects) -> None:
         self._p = pipeline
         self._claims = claims
         self._attempt = attempt
+        self._suspects = suspects
         self.running = 0
         self._denied = 0
 
@@ -75,6 +78,8 @@ class Slots:
                 self._claim_again(delivery, now_ms)
             elif (lane := self._lane_ahead(delivery)) is not None:
                 pipeline.report(delivery, Parked(lane))
+            elif self._suspects.must_wait(delivery):
+                pipeline.postpone(delivery, delay_ms=_SUSPECT_WAIT_MS)
             elif not self._is_affordable(delivery, now_ms):
                 pipeline.postpone(delivery, delay_ms=self._budget_wait_ms(now_ms))
             else:
@@ -129,6 +134,7 @@ class Slots:
         lease_s = self._p.route.claims.lease_ms / 1000
         delivery.overrun_s = asyncio.get_running_loop().time() + self._attempt.timeout_s + lease_s
         try:
+            await self._suspects.before(delivery)
             error = await self._attempt.make(delivery)
         except asyncio.CancelledError:
             self._p.report(delivery, Aborted())
@@ -136,6 +142,7 @@ class Slots:
         finally:
             self.running -= 1
             delivery.overrun_s = math.inf
+            self._suspects.after(delivery)
         if is_cancelled():  # and the handler swallowed it
             self._p.report(delivery, Aborted())
             raise asyncio.CancelledError

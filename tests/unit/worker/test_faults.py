@@ -321,3 +321,30 @@ def test_row_41_a_wall_clock_that_steps_back_an_hour_stalls_neither_retries_nor_
 
     run_virtual(scenario())
     assert attempts == [1, 2, 3]
+
+
+def test_sound_messages_in_the_hands_of_dying_workers_are_not_set_aside_with_the_deadly_one() -> None:
+    done: list[str] = []
+    deadly_runs = asyncio.Event()
+
+    async def handle(message: Message[dict[str, Any]], _: Context) -> None:
+        if message.value["order_id"] == "o-0001":
+            deadly_runs.set()
+            await asyncio.sleep(86_400)
+        await asyncio.sleep(1)
+        done.append(message.value["order_id"])
+
+    async def scenario() -> None:
+        async with InMemoryBridge(shop(handle, concurrency=2, claims={"crash_limit": 3}), partitions=1) as world:
+            for number in range(12):
+                await place(world, number, customer=f"c{number}")
+            for _ in range(3):
+                await deadly_runs.wait()
+                deadly_runs.clear()
+                await world.crash_worker()
+                world.start_worker()
+            await world.settled()
+            assert [letter.idempotency_key for letter in world.dead_letters(GROUP)] == ["test#o-0001"]
+
+    run_virtual(scenario())
+    assert sorted(set(done)) == [f"o-{n:04d}" for n in range(12) if n != 1]
