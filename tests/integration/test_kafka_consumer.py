@@ -8,7 +8,9 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
@@ -44,6 +46,24 @@ async def tp(transport: KafkaTransport, unique: str) -> TopicPartition:
     await producer.stop()
     await admin.stop()
     return TopicPartition(unique, 0)
+
+
+Join = Callable[..., Awaitable[KafkaConsumer]]
+
+
+@pytest.fixture
+async def join(transport: KafkaTransport, tp: TopicPartition) -> AsyncIterator[Join]:
+    """Start a consumer of the test's group, of its topic if no other is named. All are stopped whatever the test did:
+    connections that outlive their loop would fail another test."""
+    async with AsyncExitStack() as joined:
+
+        async def start(through: KafkaTransport = transport, **options: Any) -> KafkaConsumer:
+            consumer = through.consumer(**{"group": tp.topic, "topics": [tp.topic]} | options)
+            joined.push_async_callback(consumer.stop)  # also of one that could not start; a second stop is none
+            await consumer.start()
+            return consumer
+
+        yield start
 
 
 async def take(consumer: KafkaConsumer, count: int) -> list[int]:
@@ -90,7 +110,7 @@ MEMBER = textwrap.dedent(
 
 
 async def test_a_worker_that_was_frozen_past_its_session_cannot_commit(
-    settings: KafkaSettings, transport: KafkaTransport, tp: TopicPartition
+    settings: KafkaSettings, join: Join, tp: TopicPartition
 ) -> None:
     """Fault 10: SIGSTOP longer than the session, then SIGCONT. Another worker has the partition and has moved on."""
     member = subprocess.Popen(  # noqa: ASYNC220 - only its pipes are waited for, in threads
@@ -104,8 +124,7 @@ async def test_a_worker_that_was_frozen_past_its_session_cannot_commit(
     try:
         assert await asyncio.to_thread(member.stdout.readline) == "holds\n"
         member.send_signal(signal.SIGSTOP)
-        heir = transport.consumer(group=tp.topic, topics=[tp.topic])
-        await heir.start()
+        heir = await join()
         assert await take(heir, 8) == list(range(2, 10))
         await heir.commit({tp: 9})
         member.stdin.write("go on\n")
@@ -113,46 +132,41 @@ async def test_a_worker_that_was_frozen_past_its_session_cannot_commit(
         member.send_signal(signal.SIGCONT)
         assert await asyncio.to_thread(member.stdout.readline) == "LeaseLostError\n"
         assert await heir.committed(frozenset({tp})) == {tp: 9}
-        await heir.stop()
     finally:
         member.kill()
         member.communicate()
 
 
 async def test_a_worker_that_stopped_polling_gives_its_partitions_away_even_after_a_failed_poll(
-    settings: KafkaSettings, tp: TopicPartition, unique: str
+    settings: KafkaSettings, transport: KafkaTransport, join: Join, tp: TopicPartition, unique: str
 ) -> None:
     """aiokafka takes a consumer whose poll once raised for busy for ever; such a worker would hold its partitions."""
-    transport = KafkaTransport(settings.model_copy(update={"max_poll_interval_ms": 1_500}))
+    other = TopicPartition(f"{unique}.b", 0)
     admin = transport.admin()
     await admin.start()
-    await admin.ensure([TopicSpec(f"{unique}.b", 1)])
+    await admin.ensure([TopicSpec(other.topic, 1)])
     await admin.stop()
-    topics = [tp.topic, f"{unique}.b"]
-    first = transport.consumer(group=tp.topic, topics=topics)
-    await first.start()
+    both = [tp.topic, other.topic]
+    first = await join(topics=both)
     await take(first, 10)
     await first.commit({tp: 99})
     await first.stop()
-    silent = transport.consumer(group=tp.topic, topics=topics)
-    await silent.start()
+    # It alone must poll often: a slow machine may not put the others out of the group.
+    hurried = KafkaTransport(settings.model_copy(update={"max_poll_interval_ms": 1_500}))
+    silent = await join(hurried, topics=both)
     with pytest.raises(OffsetOutOfRangeError, match="position 99"):
         await take(silent, 1)
-    heir = transport.consumer(group=tp.topic, topics=[topics[1]])  # wants only what the silent one is not reading
-    await heir.start()
-    async with asyncio.timeout(15):
-        while await members(settings, tp.topic) != 1:
+    heir = await join(topics=[other.topic])  # wants only what the silent one is not reading
+    async with asyncio.timeout(DEADLINE_S):
+        while await members(settings, tp.topic) != 1 or heir.assignment() != {other}:
             await heir.poll(max_records=1, timeout_ms=100)
-    assert heir.assignment() == {TopicPartition(topics[1], 0)}
-    await silent.stop()
-    await heir.stop()
 
 
 async def members(settings: KafkaSettings, group: str) -> int:
     """How many members the broker counts in the group."""
     admin = AIOKafkaAdminClient(**settings.connection_options())
-    await admin.start()
     try:
+        await admin.start()
         [response] = await admin.describe_consumer_groups([group])
         return len(response.to_object()["groups"][0]["members"])
     finally:
@@ -160,10 +174,9 @@ async def members(settings: KafkaSettings, group: str) -> int:
 
 
 async def test_a_frozen_broker_lets_poll_and_commit_answer_in_time(
-    stack: LocalStack, transport: KafkaTransport, tp: TopicPartition
+    stack: LocalStack, join: Join, tp: TopicPartition
 ) -> None:
-    consumer = transport.consumer(group=tp.topic, topics=[tp.topic])
-    await consumer.start()
+    consumer = await join()
     await take(consumer, 10)
     broker = stack.kafka.brokers[0]
     broker.kill(signal.SIGSTOP)
@@ -185,13 +198,11 @@ async def test_a_frozen_broker_lets_poll_and_commit_answer_in_time(
             except TransportError:  # the session may have ended meanwhile: then it joins anew
                 await consumer.poll(max_records=10, timeout_ms=200)
     assert await consumer.committed(frozenset({tp})) == {tp: 6}
-    await consumer.stop()
 
 
-async def test_no_commit_slips_through_between_two_generations(transport: KafkaTransport, tp: TopicPartition) -> None:
+async def test_no_commit_slips_through_between_two_generations(join: Join, tp: TopicPartition) -> None:
     """A commit storm on the old owner while the partition moves: none is accepted after the new owner's first."""
-    old = transport.consumer(group=tp.topic, topics=[tp.topic], member=None)
-    await old.start()
+    old = await join()
     await take(old, 10)
     accepted: list[float] = []
     refused: list[float] = []
@@ -207,42 +218,35 @@ async def test_no_commit_slips_through_between_two_generations(transport: KafkaT
                 await old.poll(max_records=1, timeout_ms=5)
             await asyncio.sleep(0)
 
-    storming = asyncio.ensure_future(storm())
-    others = [transport.consumer(group=tp.topic, topics=[tp.topic]) for _ in range(3)]
-    moved: float | None = None
-    for other in others:
-        await other.start()
-        if other.assignment():
-            await other.commit({tp: 8})
-            moved = moved or time.monotonic()
-    stored = await others[0].committed(frozenset({tp}))
-    holder = [consumer for consumer in (old, *others) if consumer.assignment()]
-    stopped.set()
-    await storming
+    others: list[KafkaConsumer] = []
+    async with asyncio.TaskGroup() as storms:
+        storms.create_task(storm())
+        try:
+            for _ in range(3):
+                others.append(await join())
+                if others[-1].assignment():
+                    await others[-1].commit({tp: 8})
+            stored = await others[0].committed(frozenset({tp}))
+            holder = [consumer for consumer in (old, *others) if consumer.assignment()]
+        finally:
+            stopped.set()
     assert accepted
     assert len(holder) == 1
     if holder[0] is not old:
         assert refused
         assert stored == {tp: 8}, "the old owner moved the new owner's offset back"
-    for consumer in (old, *others):
-        await consumer.stop()
 
 
-async def test_a_static_member_comes_back_without_a_rebalance(transport: KafkaTransport, tp: TopicPartition) -> None:
+async def test_a_static_member_comes_back_without_a_rebalance(join: Join, tp: TopicPartition) -> None:
     calls: list[str] = []
 
     async def on_revoked(partitions: frozenset[TopicPartition]) -> None:
         calls.append("other revoked")
 
-    other = transport.consumer(group=tp.topic, topics=[tp.topic], on_revoked=on_revoked, member="other")
-    await other.start()
-    worker = transport.consumer(group=tp.topic, topics=[tp.topic], member="worker")
-    await worker.start()
+    other = await join(on_revoked=on_revoked, member="other")
+    worker = await join(member="worker")
     calls.clear()
     await worker.stop()
-    again = transport.consumer(group=tp.topic, topics=[tp.topic], member="worker")
-    await again.start()
+    again = await join(member="worker")
     await poll_until(other, lambda: True)
     assert len(other.assignment() | again.assignment()) == 1
-    await again.stop()
-    await other.stop()
