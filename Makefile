@@ -1,8 +1,8 @@
 # Everything this project does, from an empty clone on. `make demo` and `make test` set up what they need.
 #
 #   make demo     the whole story on real parts: Kafka, Redis, a Go service, a Rust service, failures, replay, audit
-#   make test     lint, types, layers, and every test
-#   make soak     every fault of the chaos tests on real servers: half an hour
+#   make test     lint, types, layers, and all tests but the long ones
+#   make soak     what `make test` leaves out for its length: every fault, and every way to end the demo
 #   make bench    throughput beside a hand-written loop
 #   make check    the quick part of `make test`: no servers
 
@@ -51,10 +51,10 @@ unit: setup
 
 servers: setup
 	$(BIN)/python -m pytest tests/contract tests/integration tests/cli tests/interop tests/docs
-	$(BIN)/python -m pytest tests/chaos -m "not soak"
+	$(BIN)/python -m pytest tests/chaos
 
 soak: setup
-	$(BIN)/python -m pytest tests/chaos -m soak
+	$(BIN)/python -m pytest tests/integration tests/chaos -m soak
 
 go:
 	cd $(ORDERS) && test -z "$$(gofmt -l .)" && go vet ./... && go test ./...

@@ -45,9 +45,17 @@ Settler._publish = publish
     ("broken", "fault", "flagged"),
     [
         pytest.param(COMMITS_HIGHEST_SEEN, "worker-kill", "lost (I1)", id="commits the highest offset it has seen"),
-        pytest.param(NO_CLAIMS, "none", "repeated without a window (I9)", id="claims nothing"),
-        pytest.param(FORGETS_WHO_WAITS, "none", "out of order (I12)", id="forgets who waits behind whom"),
-        pytest.param(SETTLES_BEFORE_THE_DEAD_LETTER, "none", "lost (I1)", id="never sends what it says it has sent"),
+        pytest.param(NO_CLAIMS, "none", "repeated without a window (I9)", id="claims nothing", marks=pytest.mark.soak),
+        pytest.param(
+            FORGETS_WHO_WAITS, "none", "out of order (I12)", id="forgets who waits behind whom", marks=pytest.mark.soak
+        ),
+        pytest.param(
+            SETTLES_BEFORE_THE_DEAD_LETTER,
+            "none",
+            "lost (I1)",
+            id="never sends what it says it has sent",
+            marks=pytest.mark.soak,
+        ),
     ],
 )
 def test_is_flagged(

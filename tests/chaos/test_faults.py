@@ -16,16 +16,10 @@ from broker_bridge.chaos.verdict import Verdict, Window
 
 Try = Callable[..., Result]
 
-QUICK = [
-    "none",
-    "worker-kill",
-    "worker-freeze-session",
-    "broker-kill",
-    "kafka-half-open",
-    "redis-answers-lost",
-    "redis-flushall",
-]
-"""Those that run with every test run; all others are ``soak``."""
+QUICK = ["worker-kill", "worker-freeze-session", "kafka-half-open", "redis-answers-lost"]
+"""Those that run with every test run: one of each kind. All others are ``soak``."""
+SHORT = [*QUICK, "none", "broker-kill", "redis-flushall"]
+"""Those that show what they show within three seconds of the fault."""
 ON_ONE = [name for name, fault in FAULTS.items() if fault.brokers == 1 and not fault.small_disk]
 ON_THREE = [name for name, fault in FAULTS.items() if fault.brokers == 3]
 ON_SMALL_DISK = [name for name, fault in FAULTS.items() if fault.small_disk]
@@ -43,9 +37,13 @@ def checked(result: Result) -> Verdict:
     return verdict
 
 
-@pytest.mark.parametrize("name", QUICK)
+def quick_or_soak(name: str) -> object:
+    return pytest.param(name, marks=() if name in QUICK else pytest.mark.soak)
+
+
+@pytest.mark.parametrize("name", [quick_or_soak(name) for name in ON_ONE])
 def test_the_guarantee_holds_under(name: str, one_broker: Servers, attempt: Try) -> None:
-    result = attempt(one_broker, name, hold_s=3)
+    result = attempt(one_broker, name, hold_s=3 if name in SHORT else 8)
     verdict = checked(result)
     if name == "none":
         assert verdict.repeats.total() == 0
@@ -57,12 +55,6 @@ def test_the_guarantee_holds_under(name: str, one_broker: Servers, attempt: Try)
         assert result.facts["relay_swallowed_bytes"] > 0, "the fault was felt"
     if name in ("broker-kill", "redis-answers-lost", "kafka-half-open"):
         assert verdict.repeats[Window.W1] == verdict.repeats[Window.W3] == 0
-
-
-@pytest.mark.soak
-@pytest.mark.parametrize("name", [name for name in ON_ONE if name not in QUICK])
-def test_the_guarantee_holds_on_one_broker_under(name: str, one_broker: Servers, attempt: Try) -> None:
-    checked(attempt(one_broker, name, hold_s=8))
 
 
 @pytest.mark.soak

@@ -73,7 +73,14 @@ def test_the_whole_story_holds_with_stand_ins(folder: Path) -> None:
     assert processes_of(folder) == []
 
 
-@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ("signum", "status"),
+    [
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.soak),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.soak),
+        (signal.SIGKILL, -9),
+    ],
+)
 def test_a_demo_that_is_ended_in_the_middle_leaves_no_process(folder: Path, signum: int, status: int) -> None:
     demo = start(folder, "--count", "20000")
     try:
@@ -87,6 +94,7 @@ def test_a_demo_that_is_ended_in_the_middle_leaves_no_process(folder: Path, sign
     assert wait_for(lambda: processes_of(folder) == [], GONE_WITHIN_S)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGKILL])
 def test_a_demo_that_is_ended_while_its_servers_boot_leaves_no_process(folder: Path, signum: int) -> None:
     demo = start(folder)
@@ -99,6 +107,7 @@ def test_a_demo_that_is_ended_while_its_servers_boot_leaves_no_process(folder: P
     assert wait_for(lambda: processes_of(folder) == [], GONE_WITHIN_S)
 
 
+@pytest.mark.soak
 def test_a_demo_that_nobody_reads_any_more_leaves_no_process(folder: Path) -> None:
     demo = start(folder)
     assert demo.stdout is not None

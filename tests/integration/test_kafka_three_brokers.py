@@ -76,6 +76,7 @@ async def test_settings_that_may_lose_acknowledged_records_are_named(transport: 
     assert "unclean.leader.election" in said[f"{unique}.dirty"]
 
 
+@pytest.mark.soak
 async def test_no_false_acknowledgement_while_two_of_three_are_frozen(
     three: LocalStack, transport: KafkaTransport, unique: str
 ) -> None:

@@ -307,6 +307,7 @@ def test_a_server_that_does_not_answer_in_time(own_dir: Path) -> None:
 # --- three nodes -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.soak  # of the killed leader, test_kafka_three_brokers.py shows more
 async def test_three_nodes_keep_accepting_writes_when_one_is_killed(own_dir: Path, unique: str) -> None:
     with LocalStack(StackSpec(data_dir=own_dir, brokers=3, tie_to_parent=True)) as three:
         assert len(three.bootstrap.split(",")) == 3
