@@ -204,6 +204,7 @@ def make_worker(
                 attempt=Attempt(pipeline, target, codec),
                 comparison=PayloadComparison(transport, codec, route.topic),
                 producer=transport.producer(delivery_timeout_ms=config.kafka.delivery_timeout_ms),
+                member=f"{config.kafka.member}.{route.name}" if config.kafka.member else None,
             )
         )
     worker = Worker(made, store, worker_id=worker_id)

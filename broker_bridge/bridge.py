@@ -167,8 +167,7 @@ class Bridge:
         """Create the lanes that are missing, then deliver until ``stop``, SIGTERM or Ctrl-C.
 
         With ``signals=False`` signals are left to the caller. Raises ``UnsafeSettingsError`` where a topic may lose
-        what
-        it acknowledged, ``BridgeError`` where going on is impossible.
+        what it acknowledged, ``BridgeError`` where going on is impossible.
         """
         from broker_bridge.bootstrap import make_worker, open_transport
         from broker_bridge.worker.safe_start import prepare_start

@@ -52,22 +52,19 @@ async def _run(config: BridgeConfig, routes: list[str] | None, replication: int)
     loop = asyncio.get_running_loop()
     for wanted in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(wanted, worker.stop)
-    await _ensure_lanes(config, routes, replication)
+    await _prepare(config, routes, replication)
     await worker.run()
 
 
-async def _ensure_lanes(config: BridgeConfig, routes: list[str] | None, replication: int) -> dict[str, list[str]]:
+async def _prepare(config: BridgeConfig, routes: list[str] | None, replication: int) -> None:
     from broker_bridge.bootstrap import open_transport
-    from broker_bridge.worker.topics import ensure_lanes
+    from broker_bridge.worker.safe_start import prepare_start
 
+    chosen = [route for route in config.routes if routes is None or route.name in routes]
     admin = open_transport(config).admin()
     await admin.start()
     try:
-        return {
-            route.name: await ensure_lanes(admin, route, replication=replication)
-            for route in config.routes
-            if routes is None or route.name in routes
-        }
+        await prepare_start(admin, config, chosen, replication=replication)
     finally:
         await admin.stop()
 

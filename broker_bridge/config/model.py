@@ -20,8 +20,10 @@ from broker_bridge.config.types import (
     host_of,
     problem,
 )
+from broker_bridge.core.lanes import topic_name_problem
 
 DEFAULT_SERVICE = "broker-bridge"
+LONGEST_MEMBER = 100
 
 
 class BridgeSection(Section):
@@ -32,8 +34,19 @@ class BridgeSection(Section):
     data_dir: ConfigPath | None = None
 
 
+def _member(name: str) -> str:
+    wrong = topic_name_problem(name)
+    if wrong or len(name) > LONGEST_MEMBER:
+        raise problem(wrong or f"must have at most {LONGEST_MEMBER} characters")
+    return name
+
+
 class KafkaSection(Section):
-    """``[kafka]``: how to reach the brokers. ``delivery_timeout_ms`` bounds every send."""
+    """``[kafka]``: how to reach the brokers. ``delivery_timeout_ms`` bounds every send.
+
+    ``member`` makes the worker a static member of its groups, as ``<member>.<route>``: restarted within
+    ``session_timeout_ms`` it has its partitions again, and the others notice nothing. Each worker needs its own.
+    """
 
     bootstrap: Addresses = "127.0.0.1:9092"
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
@@ -48,6 +61,8 @@ class KafkaSection(Section):
     allow_plaintext: bool = False
     compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "none"
     delivery_timeout_ms: DurationMs = Field(default=30_000, ge=1, validation_alias="delivery_timeout")
+    member: Annotated[str, AfterValidator(_member)] | None = None
+    allow_unsafe_topics: bool = False
 
 
 def _redis_url(url: SecretUrl) -> SecretUrl:

@@ -92,8 +92,7 @@ class RouteWorker:
 
     def state(self) -> str:
         """In a word or two: ``joining`` its group, ``delivering``, ``standing by`` without partitions, or what
-        pauses the
-        route."""
+        pauses it."""
         if self.pipeline.paused:
             return "paused: " + ", ".join(sorted(self.pipeline.paused))
         if self.pipeline.assignment.sources():
