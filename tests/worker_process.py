@@ -126,13 +126,16 @@ class Shop:
     def make_topics(self, partitions: int = 4) -> None:
         self.command("worker", "topics", "--create", str(partitions))
 
-    def start_worker(self, *, handler_s: float = 0.0, health: str = "off") -> subprocess.Popen[bytes]:
-        """A worker process; its log is ``worker-<n>.log``."""
+    def start_worker(
+        self, *, handler_s: float = 0.0, health: str = "off", member: str | None = None
+    ) -> subprocess.Popen[bytes]:
+        """A worker process; its log is ``worker-<n>.log``. ``member`` makes it a static member of its group."""
         environment = {
             **os.environ,
             "EFFECTS": str(self.effects_path),
             "HANDLER_S": str(handler_s),
             "BROKER_BRIDGE_HEALTH__LISTEN": health,
+            **({"BROKER_BRIDGE_KAFKA__MEMBER": member} if member else {}),
         }
         with (self.folder / f"worker-{len(self.workers)}.log").open("wb") as log:
             worker = subprocess.Popen([str(COMMAND), "worker", "run"], cwd=self.folder, stderr=log, env=environment)
