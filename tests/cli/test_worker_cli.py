@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,6 +77,11 @@ def test_a_taken_health_port_is_told(shop: Shop) -> None:
     assert address in log
 
 
+def lags(url: str, shop: Shop) -> set[int | None]:
+    """The lags that ``/routes`` shows."""
+    return {found["lag"] for found in get_json(url + "/routes")[1][shop.name]["partitions"].values()}
+
+
 def test_health_metrics_and_routes_are_served_and_sigint_drains(shop: Shop) -> None:
     shop.make_topics()
     worker = shop.start_worker(health="127.0.0.1:0")
@@ -84,6 +90,11 @@ def test_health_metrics_and_routes_are_served_and_sigint_drains(shop: Shop) -> N
     eventually(lambda: len(shop.effects()) == 20)
     assert get_json(url + "/health/live")[0] == 200
     eventually(lambda: get_json(url + "/routes")[1][shop.name]["in_flight"] == 0)
+    eventually(lambda: lags(url, shop) == {0}, within_s=15)
+    with urllib.request.urlopen(url + "/metrics", timeout=5) as answer:
+        rendered = answer.read().decode()
+    assert rendered.count('broker_bridge_lag{partition="') == 12, "four partitions of the source and of two lanes"
+    assert f'broker_bridge_retry_budget_left{{route="{shop.name}"}}' in rendered
     worker.send_signal(signal.SIGINT)
     assert worker.wait(30) == 0
     events = [line["event"] for line in shop.log_of(worker)]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import subprocess
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
+from worker_process import Shop, eventually
 
 from broker_bridge.errors import TransportError
 from broker_bridge.message import OutgoingRecord, Position, Record
@@ -77,6 +80,33 @@ async def test_settings_that_may_lose_acknowledged_records_are_named(transport: 
 
 
 @pytest.mark.soak
+async def test_a_worker_refuses_a_topic_that_may_lose_records_unless_allowed_by_name(
+    three: LocalStack, transport: KafkaTransport, redis_url: str, unique: str, tmp_path: Path
+) -> None:
+    """Invariant I26. The lanes, which the worker makes, are safe."""
+    shop = Shop(tmp_path, three.bootstrap, redis_url, unique)
+    await ensure(transport, TopicSpec(shop.topic, 2, replication=3, settings={"min.insync.replicas": "1"}))
+    try:
+        done = await asyncio.to_thread(shop.command, "worker", "run", "--replication", "3", expect=5)
+        assert "error[unsafe_settings]" in done.stderr
+        assert f"{shop.topic}: min.insync.replicas is 1 with 3 replicas" in done.stderr
+        assert ".redrive: " not in done.stderr
+        assert "allow_unsafe_topics = true" in done.stderr
+        text = shop.config_path.read_text().replace("[kafka]\n", "[kafka]\nallow_unsafe_topics = true\n")
+        shop.config_path.write_text(text)
+        worker = shop.start_worker()
+        await asyncio.to_thread(eventually, lambda: "partitions_assigned" in events_of(shop, worker))
+        assert "config_warning" in events_of(shop, worker)
+        worker.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(worker.wait, 30) == 0
+    finally:
+        shop.close()
+
+
+def events_of(shop: Shop, worker: subprocess.Popen[bytes]) -> set[str]:
+    return {line["event"] for line in shop.log_of(worker)}
+
+
 async def test_no_false_acknowledgement_while_two_of_three_are_frozen(
     three: LocalStack, transport: KafkaTransport, unique: str
 ) -> None:
