@@ -54,7 +54,7 @@ servers: setup
 	$(BIN)/python -m pytest tests/chaos
 
 soak: setup
-	$(BIN)/python -m pytest tests/integration tests/chaos -m soak
+	$(BIN)/python -m pytest tests/integration tests/cli tests/chaos -m soak
 
 go:
 	cd $(ORDERS) && test -z "$$(gofmt -l .)" && go vet ./... && go test ./...

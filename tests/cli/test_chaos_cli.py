@@ -96,6 +96,7 @@ def test_a_sink_needs_an_http_target(tmp_path: Path) -> None:
     assert "HTTP target only" in chaos("--sink", cwd=tmp_path, status=2).stderr
 
 
+@pytest.mark.soak
 def test_a_route_of_ones_own_is_tried_on_private_servers_with_a_sink(folder: Path) -> None:
     """The configuration names servers that do not exist: nothing of them is asked."""
     done = chaos(
