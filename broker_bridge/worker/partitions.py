@@ -57,7 +57,8 @@ class PartitionState:
         self._emptied: asyncio.Event | None = None
 
     def entered(self, offset: int) -> None:
-        """A record of this partition was read. Where reading begins is nothing to commit: the group may be further, by a
+        """A record of this partition was read. Where reading begins is nothing to commit: the group may be further,
+        by a
         commit of the last owner that arrived late (I4)."""
         if self.committed is None:
             self.committed = offset
