@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from broker_bridge.config import BridgeConfig, RouteConfig, config_warnings
-from broker_bridge.errors import UnsafeSettingsError
+from broker_bridge.errors import TransportError, UnsafeSettingsError
 from broker_bridge.observability import names
 from broker_bridge.observability.logging import get_logger
 from broker_bridge.transport.base import TopicAdmin
@@ -20,16 +20,21 @@ async def prepare_start(
     """Everything that must be so before ``routes`` of ``config`` start (invariant I26).
 
     Raises ``UnsafeSettingsError`` where a topic of a route may lose records it has acknowledged, unless ``[kafka]
-    allow_unsafe_topics`` says that it may; and what ``ensure_lanes`` raises.
+    allow_unsafe_topics`` says that it may; ``TransportError`` where that cannot be found out, unless so; and what
+    ``ensure_lanes`` raises.
     """
     for warning in config_warnings(config):
         log.warning(names.CONFIG_WARNING, reason=warning)
     for route in routes:
         await ensure_lanes(admin, route, replication=replication)
-    unsafe = await admin.unsafe_settings(topics_of(routes))
-    if not unsafe:
-        return
-    if not config.kafka.allow_unsafe_topics:
+    allowed = config.kafka.allow_unsafe_topics
+    try:
+        unsafe = await admin.unsafe_settings(topics_of(routes))
+    except TransportError as error:
+        if not allowed:
+            raise
+        unsafe = [f"whether the topics are safe is not known: {error}"]
+    if unsafe and not allowed:
         raise UnsafeSettingsError(
             "; ".join(unsafe),
             where=f"Kafka at {config.kafka.bootstrap}",

@@ -29,6 +29,18 @@ BAD: list[tuple[str, str, str, str]] = [
         "write [[route]] with two brackets, one for each route",
     ),
     (
+        "a member that Kafka would refuse",
+        '[kafka]\nmember = "worker 1"\n',
+        "line 2: kafka.member = 'worker 1': may hold only letters, digits, '.', '_' and '-'",
+        "",
+    ),
+    (
+        "a budget for no window",
+        ROUTE + '[route.retry]\nbudget_window = "1h"\n',
+        "line 10: route[payments].retry.budget_window = 3600000: must be at most 300000",
+        "",
+    ),
+    (
         "unit in the key",
         ROUTE + "[route.claims]\nlease_ms = 4000\n",
         "line 10: route[payments].claims.lease_ms: unknown key",

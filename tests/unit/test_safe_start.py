@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from broker_bridge.config import BridgeConfig, config_from
-from broker_bridge.errors import TopicMissingError, UnsafeSettingsError
+from broker_bridge.errors import TopicMissingError, TransportError, UnsafeSettingsError
 from broker_bridge.transport.memory import MemoryAdmin, MemoryLog
 from broker_bridge.worker.safe_start import prepare_start, topics_of
 from broker_bridge.worker.topics import lane_specs, safe
@@ -75,6 +75,23 @@ async def test_what_the_configuration_warns_of_is_logged_and_safe_topics_start()
     assert line["event"] == "config_warning"
     assert "claims.ttl" in line["reason"]
     assert None not in (await admin.describe(topics_of(chosen.routes))).values(), "the lanes are there"
+
+
+class Discreet(MemoryAdmin):
+    """A cluster that does not show its settings to this user."""
+
+    async def unsafe_settings(self, topics: Sequence[str]) -> list[str]:
+        raise TransportError("Kafka refused access")
+
+
+async def test_what_cannot_be_found_out_is_not_taken_for_safe() -> None:
+    admin = Discreet(log_with("orders.placed", "audit"))
+    with pytest.raises(TransportError):
+        await prepare_start(admin, config(), config().routes, replication=1)
+    with capture_logs() as lines:
+        await prepare_start(admin, config(allow_unsafe_topics=True), config().routes, replication=1)
+    (line,) = lines
+    assert "not known" in line["reason"]
 
 
 async def test_a_missing_source_is_told_before_anything_else() -> None:
