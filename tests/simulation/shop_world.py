@@ -33,7 +33,7 @@ POLICIES: dict[str, Any] = {
     "commit_interval": "200ms",
     "target": {"kind": "python", "handler": "embedded:handler", "timeout": "2s"},
     "claims": {"lease": "3s", "crash_limit": 50},
-    "retry": {"in_place": IN_PLACE, "base": "50ms", "max": "200ms", "lanes": list(LANES)},
+    "retry": {"in_place": IN_PLACE, "base": "50ms", "max": "200ms", "budget_floor": 1, "lanes": list(LANES)},
     "breaker": {"window": 10, "open": "300ms", "max_open": "1s"},
     "shutdown": {"drain": "1s"},
 }
