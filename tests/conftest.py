@@ -5,9 +5,11 @@ The servers end with the test process, also when that is killed; a missing progr
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -28,6 +30,8 @@ def pytest_configure() -> None:
     """A shell has what it runs in the background ignore Ctrl-C, and programs pass that on to those they start: no test
     could then interrupt anything. What has a handler here has the default there."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # The installed command is that of this very environment, whether or not it is activated.
+    os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
 
 
 @pytest.fixture(scope="session")

@@ -140,7 +140,8 @@ async def test_calls_under_way_together_all_get_an_answer(
         assert not late
     answers = [answer for call in done for answer in call.result()]
     assert len(answers) == 80
-    assert {type(answer) for answer in answers} == {DeliveryTimeoutError}
+    # An acknowledgement that was on its way when the broker froze still counts; nothing else may be told.
+    assert {type(answer) for answer in answers} <= {DeliveryTimeoutError, Position}
 
 
 async def test_a_killed_broker_loses_nothing_acknowledged_and_doubles_nothing(
