@@ -88,8 +88,8 @@ def test_the_codec_keeps_what_the_compatibility_check_promises(
             assert found
             continue
         except MalformedError as error:  # Avro lets bytes be read as text, and not every bytes value is one
-            assert "not UTF-8" in error.detail
-            assert '"bytes"' in json.dumps(schema)
+            if "not UTF-8" not in error.detail or '"bytes"' not in json.dumps(schema):
+                raise
             continue
         assert all(one.some_values for one in found)
         assert list(read) == list(reader.fields)
