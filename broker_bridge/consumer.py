@@ -23,12 +23,10 @@ _BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_
 class Context:
     """What a handler may want to know of the attempt it is.
 
-    ``attempt`` counts every try from 1, also those that cost no attempt because the target was away: above 1 the
-    effect may have happened already. So it may where ``crashes``, the number of workers that stopped while they held
-    this message, is above 0 (window W1). ``token`` grows with every new holder of the message's key: give it to a
-    store that can
-    refuse older ones.
-    ``deadline_ms`` is when the attempt is broken off, in ms since the epoch.
+    ``attempt`` counts every try from 1, also those that cost no attempt because the target was away: above 1 the effect
+    may have happened already. So it may where ``crashes``, the number of workers that stopped while they held this
+    message, is above 0 (window W1). ``token`` grows with every new holder of the message's key: give it to a store that
+    can refuse older ones. ``deadline_ms`` is when the attempt is broken off, in ms since the epoch.
     """
 
     attempt: int
@@ -47,9 +45,9 @@ class Context:
 class Handler(Generic[R]):
     """An async function with what its signature says about messages.
 
-    The first parameter's type decides what it is given: a pydantic model, ``dict``, or ``Message[...]`` of either
-    for headers and
-    identity as well. A second parameter, if there is one, gets the ``Context``. Calling a handler calls the function.
+    The first parameter's type decides what it is given: a pydantic model, ``dict``, or ``Message[...]`` of either for
+    headers and identity as well. A second parameter, if there is one, gets the ``Context``. Calling a handler calls the
+    function.
     """
 
     def __init__(self, function: HandlerFunction[R]) -> None:

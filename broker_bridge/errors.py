@@ -53,8 +53,7 @@ class BridgeError(Exception):
     """Root of every error that broker_bridge raises on purpose.
 
     ``detail`` says what happened and why, ``remedy`` what to do next, ``where`` names the place (file and key, topic
-    and
-    partition, host and port). ``retriable`` is true when the same call may succeed later without anyone changing
+    and partition, host and port). ``retriable`` is true when the same call may succeed later without anyone changing
     anything.
     """
 
@@ -241,8 +240,8 @@ class DeliveryError(BridgeError):
     """Handing a message to its target did not end well.
 
     ``outage`` marks failures that many keys share when the target itself is the cause; ``spends_attempt`` is false
-    where
-    the message was never really tried. ``target_code`` is the target's own word for it and goes into the fingerprint.
+    where the message was never really tried. ``target_code`` is the target's own word for it and goes into the
+    fingerprint.
     """
 
     code = "delivery_failed"

@@ -142,8 +142,7 @@ class ClaimSection(Section):
     """Idempotency claims: a claim in work holds for ``lease_ms``, a settled one is remembered for ``ttl_ms``.
 
     A lease is renewed while its message is in hand, at most until the target's deadline is well over (I18), so a
-    handler
-    of minutes does with a lease of seconds; a short lease means a quick takeover from a worker that died.
+    handler of minutes does with a lease of seconds; a short lease means a quick takeover from a worker that died.
     """
 
     lease_ms: Annotated[DurationMs, AfterValidator(_renewable)] = Field(default=30_000, validation_alias="lease")

@@ -1,10 +1,8 @@
 """Which branch of a union a value to be written belongs to.
 
 The first branch that fits, in the order of the schema: by Python type, by range for numbers, by length for fixed, by
-symbol for
-enums, by the names of the fields for records. A whole number is taken for float or double only where no branch takes
-it as
-it is.
+symbol for enums, by the names of the fields for records. A whole number is taken for float or double only where no
+branch takes it as it is.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """May this schema follow those? Decided from the schemas alone, before a byte is written.
 
-Modes as Confluent's registry names them: BACKWARD (the new schema reads what the last one wrote), FORWARD (the last
-one reads
-what the new one writes), FULL (both); ``_TRANSITIVE`` means against every earlier version, not only the last.
+Modes as Confluent's registry names them: BACKWARD (the new schema reads what the last one wrote), FORWARD (the last one
+reads what the new one writes), FULL (both); ``_TRANSITIVE`` means against every earlier version, not only the last.
 """
 
 from __future__ import annotations

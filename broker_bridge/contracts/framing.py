@@ -1,8 +1,7 @@
 """How a value says which schema wrote it.
 
-One wire form today, Confluent's: ``0x00 | schema id, int32 big-endian | Avro body``. Every other form (the GUID
-header of
-newer registries, Avro single-object encoding) starts with another first byte, so a new form is one more entry in
+One wire form today, Confluent's: ``0x00 | schema id, int32 big-endian | Avro body``. Every other form (the GUID header
+of newer registries, Avro single-object encoding) starts with another first byte, so a new form is one more entry in
 ``_FORMS``.
 """
 

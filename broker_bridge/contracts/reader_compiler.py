@@ -24,8 +24,7 @@ the same with 1 000 lines: decode      0.54 ms                   0.53 ms
 fastavro stays the reference: tests compare both on random schemas and values.
 
 The source is put together from whole numbers and from texts passed through ``repr``; anything else a schema holds is
-reached
-by the name of a constant. Nothing in a schema can become code.
+reached by the name of a constant. Nothing in a schema can become code.
 """
 
 from __future__ import annotations
@@ -57,9 +56,8 @@ _MAX_INDENT = 30
 def compile_reader(writer: Contract, reader: Contract | None, form: Form, limits: Limits) -> Reader:
     """The reader for values of ``writer``, as ``reader`` has them (None: as they were written).
 
-    Raises IncompatibleError where no value could be read. Where only some cannot (a union's branch or an enum's
-    symbol that
-    the reader lacks), those values raise it when they are met, as the specification has it.
+    Raises IncompatibleError where no value could be read. Where only some cannot (a union's branch or an enum's symbol
+    that the reader lacks), those values raise it when they are met, as the specification has it.
     """
     target = reader or writer
     hard = [one for one in mismatches(target.tree, writer.tree) if not one.some_values]

@@ -1,8 +1,7 @@
 """Which parts of a writer's schema meet which parts of a reader's.
 
-Source: Avro 1.12 specification, "Schema Resolution" and "Aliases". Shared by the static check (``compatibility``)
-and by the
-compiler of readers, so that what is called compatible is also what can be read.
+Source: Avro 1.12 specification, "Schema Resolution" and "Aliases". Shared by the static check (``compatibility``) and
+by the compiler of readers, so that what is called compatible is also what can be read.
 """
 
 from __future__ import annotations
@@ -25,9 +24,8 @@ PROMOTIONS: Final[dict[str, frozenset[str]]] = {
 class Mismatch:
     """One reason why a writer's type cannot be read as a reader's. ``path`` is in the reader's record.
 
-    ``some_values`` is true where only some values cannot be read (a union's branch, an enum's symbol): not
-    compatible, yet
-    the specification has a reader fail at such a value, not at every one.
+    ``some_values`` is true where only some values cannot be read (a union's branch, an enum's symbol): not compatible,
+    yet the specification has a reader fail at such a value, not at every one.
     """
 
     kind: str

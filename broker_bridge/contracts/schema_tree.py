@@ -1,12 +1,9 @@
 """A schema as a tree that the compilers and the compatibility check walk.
 
-Built from the JSON text by the rules of the Avro 1.12 specification ("Schema Declaration", "Names", "Logical
-Types"). It is
-stricter than fastavro's own parser, which lets through names with spaces, fields declared twice, unions inside
-unions, unions
-with a branch twice, and fixed types of negative size. References to a named type are the same ``Node``, so the tree
-of a
-recursive schema has cycles.
+Built from the JSON text by the rules of the Avro 1.12 specification ("Schema Declaration", "Names", "Logical Types").
+It is stricter than fastavro's own parser, which lets through names with spaces, fields declared twice, unions inside
+unions, unions with a branch twice, and fixed types of negative size. References to a named type are the same ``Node``,
+so the tree of a recursive schema has cycles.
 """
 
 from __future__ import annotations

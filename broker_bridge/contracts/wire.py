@@ -1,8 +1,7 @@
 """Avro's variable-length numbers, and the two words compiled code has for failing.
 
-Source: Avro 1.12 specification, "Binary Encoding". Compiled readers deal with one-byte numbers themselves and come
-here for
-longer ones.
+Source: Avro 1.12 specification, "Binary Encoding". Compiled readers deal with one-byte numbers themselves and come here
+for longer ones.
 """
 
 from __future__ import annotations

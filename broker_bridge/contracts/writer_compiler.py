@@ -1,11 +1,9 @@
 """Compiles, for a schema, one function that checks a value and writes it, framed.
 
 fastavro's writer lets through what nobody can read back or what means something else than was said: naive datetimes
-(taken
-for local time), texts that are no UUID, misspelt optional fields, a missing field where null is allowed. Its errors
-do not
-say which field. Checking first and writing after would walk every value twice. Bytes are the same as fastavro's, which
-the tests hold it to.
+(taken for local time), texts that are no UUID, misspelt optional fields, a missing field where null is allowed. Its
+errors do not say which field. Checking first and writing after would walk every value twice. Bytes are the same as
+fastavro's, which the tests hold it to.
 
 As in ``reader_compiler``, nothing in a schema can become code.
 """

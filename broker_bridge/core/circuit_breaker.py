@@ -32,9 +32,8 @@ class BreakerState(enum.IntEnum):
 
 @dataclass(slots=True, frozen=True)
 class BreakerPolicy:
-    """``window`` outcomes are looked at; it is an outage when at least ``min_failures`` of them failed, from at
-    least ``min_keys``
-    keys, and they are at least ``failure_ratio`` of all."""
+    """``window`` outcomes are looked at; it is an outage when at least ``min_failures`` of them failed, from at least
+    ``min_keys`` keys, and they are at least ``failure_ratio`` of all."""
 
     window: int = 50
     min_failures: int = 5

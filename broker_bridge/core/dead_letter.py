@@ -1,10 +1,8 @@
 """What a dead letter looks like: the record as it was, plus everything an operator needs.
 
-Key, value, timestamp and the original headers are kept byte for byte (invariant I14). What the bridge adds is under
-its one
-prefix and is replaced, never appended, when a record dies again. Messages are opt-in, because they may carry
-personal data;
-they are scrubbed of control characters and capped.
+Key, value, timestamp and the original headers are kept byte for byte (invariant I14). What the bridge adds is under its
+one prefix and is replaced, never appended, when a record dies again. Messages are opt-in, because they may carry
+personal data; they are scrubbed of control characters and capped.
 """
 
 from __future__ import annotations
@@ -24,8 +22,7 @@ class Failure:
     """Why a message could not be handled. ``attempts`` counts those spent; times are ms since the epoch.
 
     ``error_class`` is the reporter's own class name, ``target_code`` the target's own word for it (a problem's
-    ``code``, an
-    exception's name, an unknown schema id).
+    ``code``, an exception's name, an unknown schema id).
     """
 
     code: str
@@ -47,8 +44,7 @@ class DeadLetter:
     """A record of a dead-letter topic, read. ``position`` is its own place there, ``origin`` the place it came from.
 
     ``headers`` are the original ones. ``hops`` says how often it had been replayed before it died this time,
-    ``replay_id`` by
-    which replay last. ``trace`` is the traceparent at the time of failure.
+    ``replay_id`` by which replay last. ``trace`` is the traceparent at the time of failure.
     """
 
     position: Position

@@ -2,8 +2,7 @@
 topic.
 
 A bad deploy that refuses every message looks, message by message, like poison. The limit sees the rate: more than
-``count`` dead letters
-within ``window_ms`` and the route stops with an alarm, the messages still in Kafka.
+``count`` dead letters within ``window_ms`` and the route stops with an alarm, the messages still in Kafka.
 """
 
 from __future__ import annotations

@@ -86,8 +86,8 @@ def decide(
     """What becomes of an attempt that ended as ``ended``.
 
     ``lane`` says where the record was read (``SOURCE``, ``REDRIVE`` or a retry lane's index), ``attempt`` how many
-    attempts were spent
-    before this one, ``holds`` how often it was held in a row, ``chance`` a random number from 0 to 1 for the jitter.
+    attempts were spent before this one, ``holds`` how often it was held in a row, ``chance`` a random number from 0 to
+    1 for the jitter.
     """
     if not ended.failed:
         return Disposition(Verdict.COMPLETE, attempt + 1)

@@ -1,8 +1,7 @@
 """A stable id for a *kind* of failure, so that dead letters group by what went wrong.
 
-It is made of codes only, never of messages: reporters in Python, Go and Rust word their messages differently but
-share the
-code list, so the same failure has the same fingerprint whoever reported it.
+It is made of codes only, never of messages: reporters in Python, Go and Rust word their messages differently but share
+the code list, so the same failure has the same fingerprint whoever reported it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Which messages may run now: many at once, but one at a time per lane and in the order they came.
 
 A *lane key* is what order is kept within: (partition, key) for order ``key``, the partition for order ``partition``,
-something
-unique for order ``none``. The head of a lane stays in place while it runs and while it waits for a retry, so nothing
-overtakes it.
+something unique for order ``none``. The head of a lane stays in place while it runs and while it waits for a retry, so
+nothing overtakes it.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
 """How many retries a target is given: a share of its first attempts, plus a floor (Finagle's and Linkerd's retry
 budget).
 
-When a target is in trouble every message would be tried several times, and the retries alone would keep it in
-trouble. So within a
-sliding window at most ``ratio`` times the first attempts, plus ``floor_per_s`` a second, may be retries, whoever
-makes them: all workers
-of all processes count together, replays included. A retry that the budget does not allow waits; no attempt is spent.
+When a target is in trouble every message would be tried several times, and the retries alone would keep it in trouble.
+So within a sliding window at most ``ratio`` times the first attempts, plus ``floor_per_s`` a second, may be retries,
+whoever makes them: all workers of all processes count together, replays included. A retry that the budget does not
+allow waits; no attempt is spent.
 """
 
 from __future__ import annotations

@@ -9,8 +9,7 @@ class Watermark:
     """Tracks the offsets read from one partition and says what may be committed.
 
     Offsets are tracked in the order they are read (ascending; gaps left by compaction and transactions are fine) and
-    settled in
-    any order. Cost is constant per record, memory is bounded by what is in flight.
+    settled in any order. Cost is constant per record, memory is bounded by what is in flight.
     """
 
     __slots__ = ("_next", "_open", "_settled")

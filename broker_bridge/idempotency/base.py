@@ -13,8 +13,7 @@ class IdempotencyStore(Protocol):
     """Claims of every group. One call is one round trip whatever the batch size.
 
     Every call raises ``StoreError`` (retriable) when the store is away; the effect of that call is then unknown, and
-    the same call
-    with the same nonces may be repeated safely.
+    the same call with the same nonces may be repeated safely.
     """
 
     async def start(self) -> None:

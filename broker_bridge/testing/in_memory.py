@@ -74,9 +74,8 @@ class RunningWorker:
 class InMemoryBridge:
     """Runs the routes of ``bridge`` on a log and a store in memory; the engine is the one that runs on Kafka and Redis.
 
-    ``log`` and ``store`` may be given to outlive one bridge (a crash, a restart) and take faults to order. Topics
-    that the routes name
-    are created with ``partitions`` partitions. ``seed`` decides nonces and jitter; ``history`` is told
+    ``log`` and ``store`` may be given to outlive one bridge (a crash, a restart) and take faults to order. Topics that
+    the routes name are created with ``partitions`` partitions. ``seed`` decides nonces and jitter; ``history`` is told
     what workers do.
     """
 

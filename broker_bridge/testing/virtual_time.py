@@ -6,8 +6,7 @@
         run_virtual(scenario())       # asyncio.sleep(3600) in there returns at once
 
 The loop's own clock is virtual, so ``asyncio.sleep``, timeouts and ``LoopClock`` all follow it. Real sockets do not:
-use the in-memory
-transport and store.
+use the in-memory transport and store.
 """
 
 from __future__ import annotations

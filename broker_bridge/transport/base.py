@@ -15,8 +15,7 @@ from broker_bridge.message import OutgoingRecord, Position, Record, TopicPartiti
 
 PartitionsHook = Callable[[frozenset[TopicPartition]], Awaitable[None]]
 """Called with the partitions gained or about to be given up. While ``on_revoked`` runs the partitions are still ours
-and may be
-committed; it must return before the group's rebalance timeout."""
+and may be committed; it must return before the group's rebalance timeout."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -77,8 +76,7 @@ class BatchProducer(Protocol):
         """Write all, wait for every acknowledgement, at most the delivery deadline (set at construction).
 
         The answer has one entry a record, in order: where it is now, or why it is not known to be there. Order per
-        partition
-        is the order given. Raises only when nothing was tried.
+        partition is the order given. Raises only when nothing was tried.
         """
 
     async def stop(self) -> None:
@@ -152,9 +150,8 @@ class Transport(Protocol):
         member: str | None = None,
     ) -> GroupConsumer:
         """A group member that starts at the earliest offset where nothing was committed, reads only committed
-        transactions, and uses
-        the range assignor, so that equal partition numbers of co-partitioned topics go to one member. ``member`` is
-        a static member id."""
+        transactions, and uses the range assignor, so that equal partition numbers of co-partitioned topics go to one
+        member. ``member`` is a static member id."""
 
     def producer(self, *, delivery_timeout_ms: int = 30_000) -> BatchProducer:
         """A producer whose sends answer within ``delivery_timeout_ms``."""

@@ -1,10 +1,8 @@
 """Same idempotency key, other bytes: the same payload or another one?
 
 Equal bytes prove the same payload cheaply, unequal bytes prove nothing, because Avro libraries encode one value in
-several ways (map
-order, padded integers). So before a conflict is called, the record that was seen first is read from the log and both
-are compared as
-decoded values. Where it cannot be read any more the bytes decide.
+several ways (map order, padded integers). So before a conflict is called, the record that was seen first is read from
+the log and both are compared as decoded values. Where it cannot be read any more the bytes decide.
 """
 
 from __future__ import annotations

@@ -2,10 +2,8 @@
 with success.
 
 The dead message leaves a marker in the last retry lane. A marker is never tried. Each time it falls due the claim of
-its message is
-looked at: still dead, or on its way again, and it goes round once more; completed, or no longer known, and the key
-is free. So
-the hold survives crashes and rebalances by the same means as everything else that is parked.
+its message is looked at: still dead, or on its way again, and it goes round once more; completed, or no longer known,
+and the key is free. So the hold survives crashes and rebalances by the same means as everything else that is parked.
 """
 
 from __future__ import annotations

@@ -23,10 +23,9 @@ class PartitionState:
     """One partition during one assignment. A later assignment of the same partition is another object.
 
     ``gone`` is set when the partition is given up: from then on nothing of it starts (invariant I20), and what still
-    ends is settled
-    by its claim only. ``waiting`` holds retry-lane records that are not due, in the order of the log; while it holds
-    any the
-    partition is not fetched. ``parked`` is shared by the source partition and the lanes of the same number.
+    ends is settled by its claim only. ``waiting`` holds retry-lane records that are not due, in the order of the log;
+    while it holds any the partition is not fetched. ``parked`` is shared by the source partition and the lanes of the
+    same number.
     """
 
     __slots__ = (
@@ -57,9 +56,8 @@ class PartitionState:
         self._emptied: asyncio.Event | None = None
 
     def entered(self, offset: int) -> None:
-        """A record of this partition was read. Where reading begins is nothing to commit: the group may be further,
-        by a
-        commit of the last owner that arrived late (I4)."""
+        """A record of this partition was read. Where reading begins is nothing to commit: the group may be further, by
+        a commit of the last owner that arrived late (I4)."""
         if self.committed is None:
             self.committed = offset
         self.watermark.track(offset)

@@ -9,9 +9,8 @@ may run.
                                                                 reads lane p from committed to end: m1's key is parked
                                    source: m2 (same key) ────▶  m2 parks behind m1 instead of overtaking it
 
-A copy that the old owner still writes after this look is harmless: its source record was not committed, so it is
-read here too, and the
-claim lets only one of the two run.
+A copy that the old owner still writes after this look is harmless: its source record was not committed, so it is read
+here too, and the claim lets only one of the two run.
 """
 
 from __future__ import annotations

@@ -1,6 +1,5 @@
-"""What becomes of attempts: outputs, retry copies and dead letters are acknowledged by Kafka first, then the claims
-are settled, then
-the watermark moves. One send and one settle a batch.
+"""What becomes of attempts: outputs, retry copies and dead letters are acknowledged by Kafka first, then the claims are
+settled, then the watermark moves. One send and one settle a batch.
 
 A crash between any two of these steps repeats the later ones and never skips one::
 
@@ -91,8 +90,7 @@ class Settler:
             outcome.given_up = mark.given_up
 
     async def _write_attempts_down(self, waiting: Sequence[Outcome]) -> None:
-        """A try in place is written into the claim, so that a crash does not forget it (I15). Best
-        effort: without the
+        """A try in place is written into the claim, so that a crash does not forget it (I15). Best effort: without the
         store the attempt only counts in memory."""
         held = [o.delivery.held() for o in waiting if o.delivery.token]
         if not held:

@@ -18,9 +18,9 @@ do."""
 async def ensure_lanes(admin: TopicAdmin, route: RouteConfig, *, replication: int) -> list[str]:
     """Create the lanes that do not exist, with the source's partition count, and return their names.
 
-    Raises ``TopicMissingError`` where the source or the output does not exist, ``ConfigError`` where a lane has
-    another number of
-    partitions than the source: the worker's ordering rests on partition *i* of all of them belonging together.
+    Raises ``TopicMissingError`` where the source or the output does not exist, ``ConfigError`` where a lane has another
+    number of partitions than the source: the worker's ordering rests on partition *i* of all of them belonging
+    together.
     """
     partitions = (await required_topics(admin, route))[route.topic]
     created = await admin.ensure(lane_specs(route, partitions=partitions, replication=replication))
@@ -65,9 +65,8 @@ async def required_topics(admin: TopicAdmin, route: RouteConfig) -> dict[str, in
 
 
 def lane_specs(route: RouteConfig, *, partitions: int, replication: int) -> list[TopicSpec]:
-    """The lanes to exist. Dead letters keep their record's own timestamp, so time-based retention would remove old
-    ones at once: they
-    are kept until discarded."""
+    """The lanes to exist. Dead letters keep their record's own timestamp, so time-based retention would remove old ones
+    at once: they are kept until discarded."""
     names = route.lane_names
     kept = {
         "retention.ms": str(route.lanes.retention_ms),

@@ -1,8 +1,7 @@
 """An HTTP endpoint of a Go, Rust or any other service as a target.
 
 The body is the decoded value as JSON, the event's attributes are ``ce-*`` headers (CloudEvents HTTP binding, binary
-mode), and the
-idempotency key goes along, so that the service can recognise a repeat.
+mode), and the idempotency key goes along, so that the service can recognise a repeat.
 """
 
 from __future__ import annotations
