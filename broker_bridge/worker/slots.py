@@ -39,7 +39,6 @@ class Slots:
         self._claims = claims
         self._attempt = attempt
         self._suspects = suspects
-        self.running = 0
         self._denied = 0
 
     async def run(self) -> None:
@@ -129,7 +128,6 @@ class Slots:
         return delivery.part.parked.lane_ahead(key, delivery.origin.offset)
 
     async def _handle(self, delivery: Delivery) -> None:
-        self.running += 1
         delivery.started_ms = self._p.clock.now_ms()
         lease_s = self._p.route.claims.lease_ms / 1000
         delivery.overrun_s = asyncio.get_running_loop().time() + self._attempt.timeout_s + lease_s
@@ -140,7 +138,6 @@ class Slots:
             self._p.report(delivery, Aborted())
             raise
         finally:
-            self.running -= 1
             delivery.overrun_s = math.inf
             self._suspects.after(delivery)
         if is_cancelled():  # and the handler swallowed it
