@@ -29,6 +29,8 @@ from broker_bridge.stack import guard
 
 POLL_S = 0.02
 LAUNCH_DEADLINE_S = 20.0
+SIGNAL_DEADLINE_S = 10.0
+STOPPED_STATES = frozenset("TtZX")
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,30 @@ class ProcessIdentity:
             os.close(pidfd)
         return True
 
+    def wait_stopped(self, timeout_s: float) -> bool:
+        """Whether every thread stopped (after SIGSTOP) within `timeout_s` seconds; True where the system cannot tell.
+
+        The signal returns to its sender at once, and a thread that is on a processor goes on until it is interrupted:
+
+            sender                  a server's network thread
+            SIGSTOP, returns        (running)
+            sends a request         answers it
+                                    stops
+        """
+        return not guard.LINUX or wait_until(lambda: thread_states(self.pid) <= STOPPED_STATES, timeout_s)
+
     def wait_gone(self, timeout_s: float) -> bool:
         """Whether the process ended within `timeout_s` seconds."""
         return wait_until(lambda: not self.is_alive, timeout_s)
+
+
+def thread_states(pid: int) -> set[str]:
+    """The letters that /proc gives for the threads of a process; empty when it is gone."""
+    states: set[str] = set()
+    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with contextlib.suppress(OSError, IndexError):
+            states.add(stat.read_text(errors="replace").rpartition(")")[2].split()[0])
+    return states
 
 
 def identify(pid: int) -> ProcessIdentity | None:
@@ -164,13 +187,15 @@ class ServerProcess:
         return self._guard.poll() if self._guard is not None else None
 
     def kill(self, signum: int = signal.SIGKILL) -> bool:
-        """Send a signal to the server itself; after SIGKILL, wait until it is gone."""
+        """Send a signal to the server itself; wait until a SIGKILL has ended it, or a SIGSTOP stopped all of it."""
         if self.identity is None:
             return False
         sent = self.identity.send(signum)
         if sent and signum == signal.SIGKILL:
-            self.identity.wait_gone(timeout_s=10.0)
+            self.identity.wait_gone(SIGNAL_DEADLINE_S)
             self._reap_guard()
+        if sent and signum == signal.SIGSTOP:
+            self.identity.wait_stopped(SIGNAL_DEADLINE_S)
         return sent
 
     def ask_to_end(self) -> bool:
@@ -193,7 +218,7 @@ class ServerProcess:
             self.identity.send(signal.SIGCONT)  # a stopped process would keep the SIGTERM pending
             if not self.identity.wait_gone(grace_s):
                 self.identity.send(signal.SIGKILL)
-                self.identity.wait_gone(timeout_s=10.0)
+                self.identity.wait_gone(SIGNAL_DEADLINE_S)
         self._reap_guard()
 
     def failure(self, what: str) -> StackError:

@@ -10,7 +10,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 
 import pytest
 
@@ -36,10 +36,17 @@ async def topic(transport: KafkaTransport, unique: str) -> str:
 
 @pytest.fixture
 async def impatient(transport: KafkaTransport) -> AsyncIterator[KafkaProducer]:
-    producer = transport.producer(delivery_timeout_ms=2_000)
+    async with started(transport.producer(delivery_timeout_ms=2_000)) as producer:
+        yield producer
+
+
+@asynccontextmanager
+async def started(producer: KafkaProducer) -> AsyncIterator[KafkaProducer]:
     await producer.start()
-    yield producer
-    await producer.stop()
+    try:
+        yield producer
+    finally:
+        await producer.stop()
 
 
 async def ensure(transport: KafkaTransport, spec: TopicSpec) -> None:
@@ -91,19 +98,17 @@ async def test_a_frozen_broker_within_the_deadline_costs_only_time(
     stack: LocalStack, transport: KafkaTransport, topic: str
 ) -> None:
     """Acknowledgements come late; the client has retried on new connections meanwhile (request timeout 2 s)."""
-    producer = transport.producer(delivery_timeout_ms=6_000)
-    await producer.start()
-    answers: list[Position | TransportError] = []
-    for first in range(0, 500, 50):
-        answers += await producer.send_batch(numbered(topic, first, 50))
-    with frozen(stack):
-        sending = asyncio.ensure_future(producer.send_batch(numbered(topic, 500, 50)))
-        await asyncio.wait({sending}, timeout=3)
-        assert not sending.done(), "nothing may be acknowledged by a broker that does not run"
-    answers += await sending
-    for first in range(550, 1_000, 50):
-        answers += await producer.send_batch(numbered(topic, first, 50))
-    await producer.stop()
+    async with started(transport.producer(delivery_timeout_ms=6_000)) as producer:
+        answers: list[Position | TransportError] = []
+        for first in range(0, 500, 50):
+            answers += await producer.send_batch(numbered(topic, first, 50))
+        with frozen(stack):
+            sending = asyncio.ensure_future(producer.send_batch(numbered(topic, 500, 50)))
+            await asyncio.wait({sending}, timeout=3)
+            assert not sending.done(), "nothing may be acknowledged by a broker that does not run"
+        answers += await sending
+        for first in range(550, 1_000, 50):
+            answers += await producer.send_batch(numbered(topic, first, 50))
     assert [answer for answer in answers if not isinstance(answer, Position)] == []
     records = await everything(transport, topic)
     assert Counter(record.value for record in records) == {b"%06d" % number: 1 for number in range(1_000)}
@@ -147,30 +152,28 @@ async def test_calls_under_way_together_all_get_an_answer(
 async def test_a_killed_broker_loses_nothing_acknowledged_and_doubles_nothing(
     stack: LocalStack, transport: KafkaTransport, topic: str
 ) -> None:
-    producer = transport.producer(delivery_timeout_ms=30_000)
-    await producer.start()
-    stopped = asyncio.Event()
-    answers: dict[bytes, Position | TransportError] = {}
+    async with started(transport.producer(delivery_timeout_ms=30_000)) as producer:
+        stopped = asyncio.Event()
+        answers: dict[bytes, Position | TransportError] = {}
 
-    async def write() -> None:
-        first = 0
-        while not stopped.is_set():
-            batch = numbered(topic, first, 20)
-            first += 20
-            for record, answer in zip(batch, await producer.send_batch(batch), strict=True):
-                assert record.value is not None
-                answers[record.value] = answer
+        async def write() -> None:
+            first = 0
+            while not stopped.is_set():
+                batch = numbered(topic, first, 20)
+                first += 20
+                for record, answer in zip(batch, await producer.send_batch(batch), strict=True):
+                    assert record.value is not None
+                    answers[record.value] = answer
 
-    writing = asyncio.ensure_future(write())
-    await until(lambda: len(answers) >= 200)
-    broker = stack.kafka.brokers[0]
-    broker.kill()
-    await asyncio.to_thread(broker.restart)
-    seen = len(answers)
-    await until(lambda: len(answers) >= seen + 200)
-    stopped.set()
-    await writing
-    await producer.stop()
+        writing = asyncio.ensure_future(write())
+        await until(lambda: len(answers) >= 200)
+        broker = stack.kafka.brokers[0]
+        broker.kill()
+        await asyncio.to_thread(broker.restart)
+        seen = len(answers)
+        await until(lambda: len(answers) >= seen + 200)
+        stopped.set()
+        await writing
     counts = Counter(record.value for record in await everything(transport, topic))
     assert [value for value, count in counts.items() if count > 1] == []
     assert [value for value, answer in answers.items() if isinstance(answer, Position) and not counts[value]] == []
@@ -179,45 +182,39 @@ async def test_a_killed_broker_loses_nothing_acknowledged_and_doubles_nothing(
 async def test_a_record_too_large_for_the_topic_is_answered_alone(transport: KafkaTransport, unique: str) -> None:
     """The client's own limit lets it pass, the topic's does not: the broker refuses the whole batch."""
     await ensure(transport, TopicSpec(unique, 1, settings={"max.message.bytes": "20000"}))
-    producer = transport.producer()
-    await producer.start()
-    records = numbered(unique, 0, 30)
-    records[11] = OutgoingRecord(unique, bytes(50_000))
-    records[23] = OutgoingRecord(unique, bytes(30_000))
-    answers = await producer.send_batch(records)
-    assert [n for n, answer in enumerate(answers) if isinstance(answer, RecordTooLargeError)] == [11, 23]
-    good = [n for n in range(30) if n not in (11, 23)]
-    assert [answers[n] for n in good] == [Position(unique, 0, offset) for offset in range(28)]
-    assert [record.value for record in await everything(transport, unique)] == [b"%06d" % n for n in good]
-    assert await producer.send_batch(numbered(unique, 40, 1)) == [Position(unique, 0, 28)]
-    await producer.stop()
+    async with started(transport.producer()) as producer:
+        records = numbered(unique, 0, 30)
+        records[11] = OutgoingRecord(unique, bytes(50_000))
+        records[23] = OutgoingRecord(unique, bytes(30_000))
+        answers = await producer.send_batch(records)
+        assert [n for n, answer in enumerate(answers) if isinstance(answer, RecordTooLargeError)] == [11, 23]
+        good = [n for n in range(30) if n not in (11, 23)]
+        assert [answers[n] for n in good] == [Position(unique, 0, offset) for offset in range(28)]
+        assert [record.value for record in await everything(transport, unique)] == [b"%06d" % n for n in good]
+        assert await producer.send_batch(numbered(unique, 40, 1)) == [Position(unique, 0, 28)]
 
 
 async def test_a_lost_sequence_costs_one_call_not_the_producer(transport: KafkaTransport, topic: str) -> None:
     """Fault 27: the broker answers OutOfOrderSequence, for which aiokafka has no way back."""
-    producer = transport.producer(delivery_timeout_ms=5_000)
-    await producer.start()
-    await producer.send_batch([OutgoingRecord(topic, b"1", partition=0)])
-    session = producer._session
-    assert session is not None
-    session.client._txn_manager.increment_sequence_number(TopicPartition(topic, 0), 17)
-    [answer] = await producer.send_batch([OutgoingRecord(topic, b"2", partition=0)])
-    assert isinstance(answer, TransportError)
-    assert answer.retriable
-    assert await producer.send_batch([OutgoingRecord(topic, b"3", partition=0)]) == [Position(topic, 0, 1)]
-    assert [record.value for record in await everything(transport, topic)] == [b"1", b"3"]
-    await until(lambda: session.dead)
-    await producer.stop()
+    async with started(transport.producer(delivery_timeout_ms=5_000)) as producer:
+        await producer.send_batch([OutgoingRecord(topic, b"1", partition=0)])
+        session = producer._session
+        assert session is not None
+        session.client._txn_manager.increment_sequence_number(TopicPartition(topic, 0), 17)
+        [answer] = await producer.send_batch([OutgoingRecord(topic, b"2", partition=0)])
+        assert isinstance(answer, TransportError)
+        assert answer.retriable
+        assert await producer.send_batch([OutgoingRecord(topic, b"3", partition=0)]) == [Position(topic, 0, 1)]
+        assert [record.value for record in await everything(transport, topic)] == [b"1", b"3"]
+        await until(lambda: session.dead)
 
 
 @pytest.mark.parametrize("compression", ["gzip", "snappy", "lz4", "zstd"])
 async def test_every_codec_is_read_back(stack: LocalStack, topic: str, compression: str) -> None:
     settings = KafkaSettings.model_validate({"bootstrap": stack.bootstrap, "compression": compression})
     transport = KafkaTransport(settings)
-    producer = transport.producer()
-    await producer.start()
-    await producer.send_batch(numbered(topic, 0, 300))
-    await producer.stop()
+    async with started(transport.producer()) as producer:
+        await producer.send_batch(numbered(topic, 0, 300))
     assert sorted(record.value or b"" for record in await everything(transport, topic)) == [
         b"%06d" % number for number in range(300)
     ]

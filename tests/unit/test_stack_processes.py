@@ -13,7 +13,15 @@ from pathlib import Path
 import pytest
 
 from broker_bridge.errors import StackError
-from broker_bridge.stack.processes import ProcessIdentity, ServerProcess, identify, this_process, wait_until
+from broker_bridge.stack.guard import LINUX
+from broker_bridge.stack.processes import (
+    ProcessIdentity,
+    ServerProcess,
+    identify,
+    this_process,
+    thread_states,
+    wait_until,
+)
 
 SLEEPER = ["sleep", "300"]
 DEADLINE_S = 20.0
@@ -91,6 +99,25 @@ def test_stop_ends_a_paused_server_without_waiting_for_the_deadline(server: Serv
     assert server.kill(signal.SIGSTOP)
     server.stop(grace_s=DEADLINE_S)
     assert not paused.is_alive
+
+
+THREADS = """
+import threading
+for _ in range(20):
+    threading.Thread(target=threading.Event().wait).start()
+busy = threading.Thread(target=lambda: [None for _ in iter(int, 1)])
+busy.start()
+print("up", flush=True)
+"""
+
+
+@pytest.mark.skipif(not LINUX, reason="only /proc tells the state of a thread")
+def test_a_pause_has_begun_for_every_thread_when_kill_returns(server: ServerProcess, tmp_path: Path) -> None:
+    identity = server.launch([sys.executable, "-c", THREADS], cwd=tmp_path, tied_to=this_process())
+    assert wait_until(lambda: "up" in server.log_path.read_text(), DEADLINE_S)
+    assert not thread_states(identity.pid) <= {"T"}
+    assert server.kill(signal.SIGSTOP)
+    assert thread_states(identity.pid) == {"T"}
 
 
 def test_kill_reaches_the_server_itself(server: ServerProcess, tmp_path: Path) -> None:
