@@ -46,7 +46,7 @@ async def answers_empty_after_the_timeout(bench: Bench) -> None:
     consumer = await bench.consumer(await bench.topic())
     began = time.monotonic()
     assert await consumer.poll(max_records=10, timeout_ms=200) == []
-    assert 0.15 <= time.monotonic() - began < 2
+    assert 0.15 <= time.monotonic() - began < 5
 
 
 @check
@@ -233,7 +233,7 @@ async def pause_holds_these_and_lets_others_flow(bench: Bench) -> None:
     assert [record.value for record in await take(consumer, 1)] == [b"free"]
     began = time.monotonic()
     assert await consumer.poll(max_records=10, timeout_ms=300) == []
-    assert time.monotonic() - began < 2, "a poll while all is paused still answers in time"
+    assert time.monotonic() - began < 5, "a poll while all is paused still answers in time"
     consumer.resume(frozenset({held, free}))
     consumer.resume(frozenset({held}))
     assert [record.value for record in await take(consumer, 1)] == [b"held"]

@@ -123,7 +123,7 @@ async def test_a_missed_deadline_is_answered_in_time_and_the_next_call_works(
     with frozen(stack):
         began = time.monotonic()
         answers = await impatient.send_batch(numbered(topic, 10, 10))
-        assert 1.9 < time.monotonic() - began < 4
+        assert 1.9 < time.monotonic() - began < 10
         assert {type(answer) for answer in answers} == {DeliveryTimeoutError}
         with pytest.raises(TransportError):  # a new producer cannot be had now: nothing was tried
             await impatient.send_batch(numbered(topic, 20, 10))
