@@ -158,9 +158,10 @@ class Experiment:
             lag.finish()
         result.deaths = sum(h.what == "died" for h in pool.happenings)
         result.died_by_itself = pool.died_by_itself
-        result.facts = self._facts(world)
         evidence = self._evidence(world, sent)
         result.verdict = judge(evidence, self._terms(world), recovered_s=result.recovered_s)
+        self._fault.review(world, evidence, result.verdict)
+        result.facts = self._facts(world)
         for death in pool.died_by_itself:
             result.verdict.object("a worker ended by itself", death)
 
@@ -169,6 +170,7 @@ class Experiment:
             EFFECTS_VARIABLE: str(self._effects_path),
             WEATHER_VARIABLE: str(self._folder / "weather.json"),
             WORK_VARIABLE: str(self._plan.work_ms),
+            **self._fault.environment(self._folder),
             **self._plan.environment,
         }
         return WorkerOrders(

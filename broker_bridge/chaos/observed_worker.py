@@ -93,17 +93,20 @@ def shift_clock(seconds: float) -> None:
 async def run(orders: dict[str, Any]) -> None:
     """What ``broker-bridge worker run`` does, with the target observed."""
     from broker_bridge.bootstrap import make_worker, open_transport
+    from broker_bridge.chaos.aimed_worker import aimed_parts
     from broker_bridge.observability.logging import configure_logging
     from broker_bridge.worker.topics import ensure_lanes
 
     config = private_config(load_config(Path(orders["config"]), os.environ), Privacy(**orders["privacy"]))
     configure_logging(config.logging.level, "json", service=config.bridge.service)
     notebook = Notebook(Path(orders["deliveries"]))
+    aimed = aimed_parts(config)
 
     def observe(_route: RouteConfig, target: Target) -> Target:
-        return ObservedTarget(target, notebook)
+        return ObservedTarget(target if aimed is None else aimed.target(target), notebook)
 
-    worker = make_worker(config, observe=observe)
+    transport, store = (None, None) if aimed is None else (aimed.transport, aimed.store)
+    worker = make_worker(config, observe=observe, transport=transport, store=store)
     for wanted in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(wanted, worker.stop)
     admin = open_transport(config).admin()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
+from broker_bridge.chaos.evidence import Evidence
+from broker_bridge.chaos.verdict import Verdict
 from broker_bridge.chaos.world import World
 from broker_bridge.config import BridgeConfig, RouteConfig
 
@@ -39,6 +42,10 @@ class Fault:
         """Why it cannot be played on such a route; empty where it can."""
         return ""
 
+    def environment(self, folder: Path) -> dict[str, str]:
+        """What workers are told by their environment; ``folder`` is the experiment's."""
+        return {}
+
     def hold_s(self, world: World) -> float:
         """How long it lasts between ``begin`` and ``end``."""
         return world.hold_s
@@ -49,3 +56,6 @@ class Fault:
 
     def end(self, world: World) -> None:
         """Mend it."""
+
+    def review(self, world: World, evidence: Evidence, verdict: Verdict) -> None:
+        """Object to what only this fault can tell, after everything else was judged."""

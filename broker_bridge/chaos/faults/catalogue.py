@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 
+from broker_bridge.chaos.faults.aimed_kills import AIMED_KILLS
 from broker_bridge.chaos.faults.base import Fault
 from broker_bridge.chaos.faults.kafka_faults import KAFKA_FAULTS
 from broker_bridge.chaos.faults.redis_faults import REDIS_FAULTS
@@ -24,7 +25,7 @@ class NoFault(Fault):
         """Nothing."""
 
 
-_ALL: tuple[type[Fault], ...] = (NoFault, *WORKER_FAULTS, *KAFKA_FAULTS, *REDIS_FAULTS, *TARGET_FAULTS)
+_ALL: tuple[type[Fault], ...] = (NoFault, *WORKER_FAULTS, *AIMED_KILLS, *KAFKA_FAULTS, *REDIS_FAULTS, *TARGET_FAULTS)
 FAULTS = {fault.name: fault for fault in _ALL}
 
 QUICK = ("none", "worker-kill", "worker-freeze-session", "broker-kill", "redis-answers-lost", "redis-flushall")
