@@ -113,6 +113,7 @@ class WorkerPool:
             if worker.ended_s is None:
                 worker.ended_s = time.monotonic()
                 self._note_death(worker)
+                worker.process.wait_ended(GRACE_S)  # its status is known a moment after it is gone
                 if not self.expects_deaths:
                     self.died_by_itself.append(self._how(worker))
             elif self.restarts and time.monotonic() - worker.ended_s >= RESTART_AFTER_S:
