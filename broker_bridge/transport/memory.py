@@ -94,7 +94,9 @@ class MemoryProducer:
         now_ms = self._clock.now_ms()
         answers = [self._log.append(record, now_ms=now_ms) for record in records]
         self._log.changed()
-        await asyncio.sleep(0)  # an acknowledgement never comes in the same breath
+        slow = self._log.ack_after_ms
+        wait_ms = max((slow.get(record.topic, 0) for record in records), default=0) if slow else 0
+        await asyncio.sleep(wait_ms / 1000)  # with 0 too: an acknowledgement never comes in the same breath
         return answers
 
     async def stop(self) -> None:

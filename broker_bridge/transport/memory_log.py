@@ -59,12 +59,14 @@ class MemoryLog:
     """Topics must be created first. ``available = False`` makes every call fail as if no broker answered.
 
     A user's own tests may order these faults: ``fail_next_sends``, ``lose_next_acks``, ``trim``, ``remove``,
-    ``available``, and ``MemoryTransport.evict``.
+    ``available``, ``ack_after_ms``, and ``MemoryTransport.evict``.
     """
 
     def __init__(self, *, max_record_bytes: int = 1_048_588) -> None:
         self.available = True
         self.max_record_bytes = max_record_bytes
+        self.ack_after_ms: dict[str, int] = {}
+        """By topic: how long the acknowledgement of a record takes, and of whatever is sent in one batch with it."""
         self.committed: dict[str, dict[TopicPartition, int]] = {}
         self._groups: dict[str, MemoryGroup] = {}
         self._topics: dict[str, list[MemoryPartition]] = {}
