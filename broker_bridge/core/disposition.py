@@ -7,13 +7,14 @@ an answer                    anywhere                                COMPLETE
 "come back later" (429, 409) fewer than ``max_holds`` in a row       HOLD, no attempt spent
 a failure of the outage kind breaker not closed                      HOLD, no attempt spent
 a failure that may pass      fewer than ``in_place`` attempts spent  RETRY_IN_PLACE
-a failure that may pass      as many spent, a later lane exists      RETRY_LANE
-a failure that may pass      no lane left                            DEAD_LETTER
+a failure that may pass      ``in_place`` + n spent, n < lanes       RETRY_LANE, the n-th from 0
+a failure that may pass      ``max_attempts`` spent                  DEAD_LETTER
 a final failure              anywhere                                DEAD_LETTER
 ============================ ======================================= ======================
 
-A message that parked in a lane behind an earlier one of its key has its ``in_place`` attempts there: to have waited
-is not to have been tried.
+Only attempts spent decide, not the lane the message was read from: one that parked in a lane behind an earlier one of
+its key has waited and was not tried, so its schedule is that of a message which never parked. It may go from a long
+lane to a shorter one.
 """
 
 from __future__ import annotations
@@ -81,13 +82,12 @@ ANSWERED = Ended(failed=False)
 
 
 def decide(
-    ended: Ended, *, policy: RetryPolicy, lane: int, attempt: int, holds: int, breaker_closed: bool, chance: float
+    ended: Ended, *, policy: RetryPolicy, attempt: int, holds: int, breaker_closed: bool, chance: float
 ) -> Disposition:
     """What becomes of an attempt that ended as ``ended``.
 
-    ``lane`` says where the record was read (``SOURCE``, ``REDRIVE`` or a retry lane's index), ``attempt`` how many
-    attempts were spent before this one, ``holds`` how often it was held in a row, ``chance`` a random number from 0 to
-    1 for the jitter.
+    ``attempt`` says how many attempts were spent before this one, ``holds`` how often it was held in a row, ``chance``
+    is a random number from 0 to 1 for the jitter.
     """
     if not ended.failed:
         return Disposition(Verdict.COMPLETE, attempt + 1)
@@ -97,14 +97,14 @@ def decide(
     if is_outage or (not ended.spends_attempt and holds < policy.max_holds):
         wait = backoff_ms(holds + 1, base_ms=policy.base_ms, max_ms=policy.max_ms, jitter=policy.jitter, chance=chance)
         return Disposition(Verdict.HOLD, attempt, delay_ms=max(wait, ended.retry_after_ms or 0))
-    return _after_failure(ended, policy, lane, attempt + 1, chance)
+    return _after_failure(ended, policy, attempt + 1, chance)
 
 
-def _after_failure(ended: Ended, policy: RetryPolicy, lane: int, spent: int, chance: float) -> Disposition:
+def _after_failure(ended: Ended, policy: RetryPolicy, spent: int, chance: float) -> Disposition:
     if spent < policy.in_place:
         wait = backoff_ms(spent, base_ms=policy.base_ms, max_ms=policy.max_ms, jitter=policy.jitter, chance=chance)
         return Disposition(Verdict.RETRY_IN_PLACE, spent, delay_ms=max(wait, ended.retry_after_ms or 0))
-    following = max(lane, -1) + 1
-    if following < len(policy.lanes_ms):
-        return Disposition(Verdict.RETRY_LANE, spent, delay_ms=policy.lanes_ms[following], lane=following)
+    lane = spent - policy.in_place
+    if lane < len(policy.lanes_ms):
+        return Disposition(Verdict.RETRY_LANE, spent, delay_ms=policy.lanes_ms[lane], lane=lane)
     return Disposition(Verdict.DEAD_LETTER, spent)

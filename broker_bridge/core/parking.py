@@ -3,12 +3,11 @@
 When a message moves to a retry lane, later messages of its key must not overtake it: they park in the same lane
 behind it. Invariants:
 
-* for one key, an earlier message is never in an earlier lane than a later one (lanes are ordered by delay), and
-within a lane the log
-  keeps them in order; so the next message to be tried is always the one with the smallest origin offset;
-* the lot is memory only. What it holds is always recoverable from the lanes between the group's committed offset and
-their end,
-  because range assignment gives partition *i* of the source and of every lane to one worker.
+* whatever falls due while an earlier message of its key is in the lot parks again, behind it; so the next message of a
+  key to be tried is always the one with the smallest origin offset. That holds in whichever lanes they are: one that
+  was tried for the first time in a long lane goes on to the shortest, and those behind it follow as they fall due;
+* the lot is memory only. What it holds is always recoverable from the lanes, between where the group reads and their
+  end, because range assignment gives partition *i* of the source and of every lane to one worker.
 """
 
 from __future__ import annotations
@@ -18,33 +17,33 @@ from bisect import bisect_left, insort
 
 class ParkingLot:
     """Messages of one source partition that wait in retry lanes. Offsets are origin offsets, lanes are indexes by
-    delay."""
+    delay, a due time is that of the copy."""
 
     __slots__ = ("_by_key", "_count")
 
     def __init__(self) -> None:
-        self._by_key: dict[bytes, tuple[list[int], dict[int, int]]] = {}
+        self._by_key: dict[bytes, tuple[list[int], dict[int, tuple[int, int]]]] = {}
         self._count = 0
 
-    def park(self, key: bytes, offset: int, lane: int) -> None:
-        """The message is now in ``lane``. A copy seen in an earlier lane than the known one is an old copy and
-        changes nothing."""
+    def park(self, key: bytes, offset: int, lane: int, *, due_ms: int) -> None:
+        """The message has a copy in ``lane``, due at ``due_ms``; 0 for one that is not written yet. Of several copies
+        the one due last is the live one: a copy is made of another no sooner than that was due."""
         entry = self._by_key.setdefault(key, ([], {}))
         known = entry[1].get(offset)
         if known is None:
             insort(entry[0], offset)
             self._count += 1
-        if known is None or lane > known:
-            entry[1][offset] = lane
+        if known is None or due_ms >= known[0]:
+            entry[1][offset] = due_ms, lane
 
     def unpark(self, key: bytes, offset: int) -> None:
         """The message is settled; it holds nobody back any more. Unknown ones are ignored."""
         entry = self._by_key.get(key)
         if entry is None or offset not in entry[1]:
             return
-        offsets, lanes = entry
+        offsets, copies = entry
         del offsets[bisect_left(offsets, offset)]
-        del lanes[offset]
+        del copies[offset]
         self._count -= 1
         if not offsets:
             del self._by_key[key]
@@ -61,7 +60,7 @@ class ParkingLot:
         if entry is None:
             return None
         index = bisect_left(entry[0], offset)
-        return entry[1][entry[0][index - 1]] if index else None
+        return entry[1][entry[0][index - 1]][1] if index else None
 
     def __len__(self) -> int:
         return self._count

@@ -99,7 +99,9 @@ class Admission:
         delivery.replay_id = h.text_of(found, h.REPLAY_ID)
         delivery.replay = replay_tag(delivery.replay_id)
         if delivery.lane >= 0 and delivery.record.key is not None and self._p.route.order == "key":
-            delivery.part.parked.park(delivery.record.key, delivery.origin.offset, delivery.lane)
+            delivery.part.parked.park(
+                delivery.record.key, delivery.origin.offset, delivery.lane, due_ms=h.int_of(found, h.DUE_MS, 0)
+            )
 
     def _order_key(self, record: Record) -> object:
         if self._p.route.order == "key" and record.key is not None:
@@ -124,6 +126,6 @@ class Admission:
             return False
         # Parked from here on, before its copy is written: the one ahead may be done meanwhile, and a later message of
         # the key must not pass in between.
-        parked.park(key, delivery.origin.offset, lane)
+        parked.park(key, delivery.origin.offset, lane, due_ms=0)
         self._p.report(delivery, Parked(lane))
         return True

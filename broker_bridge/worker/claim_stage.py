@@ -230,7 +230,7 @@ class ClaimStage:
         ours = answer.origin == delivery.packed_origin
         key = delivery.record.key
         if ours and key is not None and self._p.route.order == "key":
-            delivery.part.parked.park(key, delivery.origin.offset, max(delivery.lane, 0))
+            delivery.part.parked.park(key, delivery.origin.offset, max(delivery.lane, 0), due_ms=0)
         return self._drop(delivery, "superseded", unpark=not ours)
 
     async def _conflict(self, delivery: Delivery, answer: ClaimAnswer) -> int:

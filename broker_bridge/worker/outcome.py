@@ -127,7 +127,6 @@ class OutcomePlanner:
         return decide(
             ended_as(error),
             policy=self._p.retry,
-            lane=delivery.lane,
             attempt=delivery.attempt,
             holds=delivery.holds,
             breaker_closed=self._p.breaker.state(self._p.ticks_ms) is BreakerState.CLOSED,
@@ -231,7 +230,9 @@ class OutcomePlanner:
         if key is None or self._p.route.order != "key":
             return
         if outcome.lane is not None and (outcome.verdict is Verdict.RETRY_LANE or outcome.marker is not None):
-            delivery.part.parked.park(key, delivery.origin.offset, outcome.lane)
+            copy = outcome.marker or outcome.record
+            due_ms = h.int_of(copy.headers, h.DUE_MS, 0) if copy is not None else 0
+            delivery.part.parked.park(key, delivery.origin.offset, outcome.lane, due_ms=due_ms)
         elif not (outcome.verdict is Verdict.DEAD_LETTER and delivery.from_redrive and self._holds()):
             self._p.unpark(delivery)
 

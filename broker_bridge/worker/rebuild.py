@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections import deque
 
+from broker_bridge import headers as h
 from broker_bridge.core.retry import backoff_ms
 from broker_bridge.errors import TransportError
 from broker_bridge.message import Record, TopicPartition
@@ -93,5 +94,6 @@ class ParkedSetRebuild:
         if record.key is None:
             return 0
         state = lanes[TopicPartition(record.topic, record.partition)]
-        state.parked.park(record.key, state.identify(record).origin.offset, state.lane)
+        due_ms = h.int_of(record.headers, h.DUE_MS, 0)
+        state.parked.park(record.key, state.identify(record).origin.offset, state.lane, due_ms=due_ms)
         return 1

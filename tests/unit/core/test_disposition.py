@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 
 from broker_bridge.core.disposition import (
     ANSWERED,
-    REDRIVE,
-    SOURCE,
     Disposition,
     Ended,
     RetryPolicy,
@@ -29,48 +27,42 @@ FINAL = Ended(failed=True)
 def decided(
     ended: Ended,
     *,
-    lane: int = SOURCE,
     attempt: int = 0,
     holds: int = 0,
     breaker_closed: bool = True,
     policy: RetryPolicy = POLICY,
 ) -> Disposition:
     """The decision without jitter."""
-    return decide(
-        ended, policy=policy, lane=lane, attempt=attempt, holds=holds, breaker_closed=breaker_closed, chance=0
-    )
+    return decide(ended, policy=policy, attempt=attempt, holds=holds, breaker_closed=breaker_closed, chance=0)
 
 
-@pytest.mark.parametrize("lane", [SOURCE, REDRIVE, 0, 1])
 @pytest.mark.parametrize("breaker_closed", [True, False])
-def test_an_answer_completes_and_a_final_failure_dies_anywhere(lane: int, breaker_closed: bool) -> None:
+def test_an_answer_completes_and_a_final_failure_dies_at_any_time(breaker_closed: bool) -> None:
     for attempt in range(5):
-        found = decided(ANSWERED, lane=lane, attempt=attempt, holds=9, breaker_closed=breaker_closed)
+        found = decided(ANSWERED, attempt=attempt, holds=9, breaker_closed=breaker_closed)
         assert found == (Verdict.COMPLETE, attempt + 1, 0, None)
-        found = decided(FINAL, lane=lane, attempt=attempt, breaker_closed=breaker_closed)
+        found = decided(FINAL, attempt=attempt, breaker_closed=breaker_closed)
         assert found == (Verdict.DEAD_LETTER, attempt + 1, 0, None)
 
 
 @pytest.mark.parametrize(
-    ("ended", "breaker_closed", "lane", "attempt", "expected"),
+    ("ended", "breaker_closed", "attempt", "expected"),
     [
-        (MAY_PASS, True, SOURCE, 0, (Verdict.RETRY_IN_PLACE, 1, 100, None)),
-        (MAY_PASS, True, SOURCE, 1, (Verdict.RETRY_IN_PLACE, 2, 200, None)),
-        (MAY_PASS, True, REDRIVE, 1, (Verdict.RETRY_IN_PLACE, 2, 200, None)),
-        (MAY_PASS, True, SOURCE, 2, (Verdict.RETRY_LANE, 3, 2_000, 0)),
-        (MAY_PASS, True, REDRIVE, 2, (Verdict.RETRY_LANE, 3, 2_000, 0)),
-        (MAY_PASS, True, 0, 3, (Verdict.RETRY_LANE, 4, 30_000, 1)),
-        (MAY_PASS, True, 1, 4, (Verdict.DEAD_LETTER, 5, 0, None)),
-        (MAY_PASS, False, SOURCE, 0, (Verdict.RETRY_IN_PLACE, 1, 100, None)),
-        (OUTAGE, True, SOURCE, 0, (Verdict.RETRY_IN_PLACE, 1, 100, None)),
-        (OUTAGE, False, SOURCE, 2, (Verdict.HOLD, 2, 100, None)),
-        (OUTAGE, False, 1, 4, (Verdict.HOLD, 4, 100, None)),
-        (LATER, True, SOURCE, 2, (Verdict.HOLD, 2, 100, None)),
-        (LATER, False, 1, 4, (Verdict.HOLD, 4, 100, None)),
+        (MAY_PASS, True, 0, (Verdict.RETRY_IN_PLACE, 1, 100, None)),
+        (MAY_PASS, True, 1, (Verdict.RETRY_IN_PLACE, 2, 200, None)),
+        (MAY_PASS, True, 2, (Verdict.RETRY_LANE, 3, 2_000, 0)),
+        (MAY_PASS, True, 3, (Verdict.RETRY_LANE, 4, 30_000, 1)),
+        (MAY_PASS, True, 4, (Verdict.DEAD_LETTER, 5, 0, None)),
+        (MAY_PASS, False, 0, (Verdict.RETRY_IN_PLACE, 1, 100, None)),
+        (OUTAGE, True, 0, (Verdict.RETRY_IN_PLACE, 1, 100, None)),
+        (OUTAGE, False, 2, (Verdict.HOLD, 2, 100, None)),
+        (OUTAGE, False, 4, (Verdict.HOLD, 4, 100, None)),
+        (LATER, True, 2, (Verdict.HOLD, 2, 100, None)),
+        (LATER, False, 4, (Verdict.HOLD, 4, 100, None)),
     ],
 )
-def test_rows(ended: Ended, breaker_closed: bool, lane: int, attempt: int, expected: Disposition) -> None:
-    assert decided(ended, lane=lane, attempt=attempt, breaker_closed=breaker_closed) == expected
+def test_rows(ended: Ended, breaker_closed: bool, attempt: int, expected: Disposition) -> None:
+    assert decided(ended, attempt=attempt, breaker_closed=breaker_closed) == expected
 
 
 def test_what_asks_for_later_too_often_spends_attempts_in_the_end() -> None:
@@ -80,14 +72,6 @@ def test_what_asks_for_later_too_often_spends_attempts_in_the_end() -> None:
 
 def test_during_an_outage_there_is_no_such_limit() -> None:
     assert decided(OUTAGE, holds=10_000, breaker_closed=False) == (Verdict.HOLD, 0, 1_000, None)
-
-
-@pytest.mark.parametrize("lane", [0, 1])
-def test_what_waited_in_a_lane_without_being_tried_has_its_attempts_there(lane: int) -> None:
-    """It parked behind an earlier message of its key; a single hiccup must not be the death of it."""
-    assert decided(MAY_PASS, lane=lane, attempt=0) == (Verdict.RETRY_IN_PLACE, 1, 100, None)
-    assert decided(MAY_PASS, lane=lane, attempt=1) == (Verdict.RETRY_IN_PLACE, 2, 200, None)
-    assert decided(MAY_PASS, lane=lane, attempt=2).verdict is (Verdict.RETRY_LANE if lane == 0 else Verdict.DEAD_LETTER)
 
 
 def test_the_targets_own_wait_is_kept_where_it_is_longer() -> None:
@@ -125,16 +109,13 @@ FAILURES = st.builds(
 @given(policy=POLICIES, data=st.data())
 @settings(max_examples=300, deadline=None)
 def test_one_life_under_any_failures(policy: RetryPolicy, data: st.DataObject) -> None:
-    """Wherever it begins (also parked, untried, in a lane): tries that count stay within ``max_attempts`` (I15), a
-    hold counts none, nothing is due before the policy or the target says, lanes are only ever gone up."""
-    lane = data.draw(st.sampled_from([SOURCE, REDRIVE, *range(len(policy.lanes_ms))]))
-    attempt = holds = counted = 0
+    """Tries that count stay within ``max_attempts`` (I15), a hold counts none, nothing is due before the policy or the
+    target says, the lanes are gone through one by one."""
+    lane, attempt, holds, counted = -1, 0, 0, 0
     for ended in data.draw(st.lists(FAILURES, min_size=40, max_size=40)):
         closed = data.draw(st.booleans())
         chance = data.draw(st.floats(0, 1))
-        found = decide(
-            ended, policy=policy, lane=lane, attempt=attempt, holds=holds, breaker_closed=closed, chance=chance
-        )
+        found = decide(ended, policy=policy, attempt=attempt, holds=holds, breaker_closed=closed, chance=chance)
         if ended.retriable and ended.outage and not closed:
             assert found.verdict is Verdict.HOLD, "an outage spent an attempt"
         if found.verdict is Verdict.HOLD:
@@ -151,7 +132,7 @@ def test_one_life_under_any_failures(policy: RetryPolicy, data: st.DataObject) -
             assert found.lane is None
         if found.verdict is Verdict.RETRY_LANE:
             assert found.lane is not None
-            assert found.lane == max(lane, -1) + 1
+            assert found.lane == lane + 1
             assert found.delay_ms == policy.lanes_ms[found.lane]
             lane = found.lane
         if found.verdict is Verdict.DEAD_LETTER:
@@ -161,23 +142,23 @@ def test_one_life_under_any_failures(policy: RetryPolicy, data: st.DataObject) -
 
 @given(policy=POLICIES)
 def test_what_always_fails_the_same_way_dies_after_exactly_max_attempts(policy: RetryPolicy) -> None:
-    lane, attempt = SOURCE, 0
+    attempt = 0
     verdicts: list[Verdict] = []
     while not verdicts or verdicts[-1] is not Verdict.DEAD_LETTER:
-        found = decided(MAY_PASS, policy=policy, lane=lane, attempt=attempt)
+        found = decided(MAY_PASS, policy=policy, attempt=attempt)
         verdicts.append(found.verdict)
-        attempt, lane = found.attempt, lane if found.lane is None else found.lane
+        attempt = found.attempt
     assert len(verdicts) == policy.max_attempts
     assert verdicts.count(Verdict.RETRY_LANE) == len(policy.lanes_ms)
 
 
 def test_a_message_that_is_only_ever_put_off_dies_too_while_the_breaker_is_closed() -> None:
-    policy, lane, attempt, holds, tries = replace(POLICY, max_holds=2), SOURCE, 0, 0, 0
+    policy, attempt, holds, tries = replace(POLICY, max_holds=2), 0, 0, 0
     while True:
         tries += 1
-        found = decided(LATER, policy=policy, lane=lane, attempt=attempt, holds=holds)
+        found = decided(LATER, policy=policy, attempt=attempt, holds=holds)
         if found.verdict is Verdict.DEAD_LETTER:
             break
         holds = holds + 1 if found.verdict is Verdict.HOLD else 0
-        attempt, lane = found.attempt, lane if found.lane is None else found.lane
+        attempt = found.attempt
     assert tries == policy.max_attempts * (policy.max_holds + 1)
