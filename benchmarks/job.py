@@ -1,43 +1,49 @@
 """The job that every contender does, and the topics it is done on.
 
-Read Avro orders (about 97 bytes, four partitions, 1 % of them sent twice), drop duplicates by idempotency key in
-Redis, run a handler,
-publish an Avro result for each, commit.
+Read Avro orders (about 97 bytes, four partitions, 1 % of them sent twice), drop duplicates by idempotency key in Redis,
+run a handler, publish an Avro result for each, commit.
 """
 
 from __future__ import annotations
 
+import json
 import random
-from dataclasses import dataclass
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from broker_bridge import OutgoingRecord
-from broker_bridge.bootstrap import open_transport
 from broker_bridge.cloudevents import event_headers
 from broker_bridge.config import BridgeConfig, config_from
 from broker_bridge.contracts.codec import Codec
 from broker_bridge.contracts.directory import SchemaDirectory
 from broker_bridge.core.timestamps import rfc3339
-from broker_bridge.message import TopicPartition
-from broker_bridge.transport.base import TopicSpec
 
 SCHEMAS = Path(__file__).parents[1] / "schemas"
 PARTITIONS = 4
 ORDER, PAYMENT = "shop.OrderPlaced", "shop.PaymentCaptured"
 BATCH = 2_000
+DAY_S = 86_400
+PAYMENT_FRAME = b"\0" + struct.pack(">i", 3)
+"""What stands before each result: the framing's magic byte and the id of its schema."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """Where a contender works: the shared source, a group and a result topic of its own."""
+    """Where a contender works: the shared source, a group and a result topic of its own.
+
+    ``records`` are in the source; a slow contender stops after ``limit_s``. ``options`` are the scenario's.
+    """
 
     bootstrap: str
     redis_url: str
     source: str
     name: str
     records: int
-    distinct: int
+    limit_s: float = 3_600.0
+    options: dict[str, Any] = field(default_factory=dict)
 
     @property
     def results(self) -> str:
@@ -54,23 +60,60 @@ class Job:
             "target": {"kind": "python", "handler": "benchmarks.peers.bridge:capture"},
             **route,
         }
-        return config_from(
-            {
-                "bridge": {"schemas": str(SCHEMAS), "service": "bench"},
-                "kafka": {"bootstrap": self.bootstrap},
-                "redis": {"url": self.redis_url, "prefix": self.name},
-                "health": {"listen": "off"},
-                "logging": {"level": "warning", "format": "json"},
-                "route": [section],
-            }
-        )
+        return config_from({**self.servers(), "route": [{k: v for k, v in section.items() if v is not None}]})
+
+    def servers(self) -> dict[str, Any]:
+        """The sections about servers, logs and health. The short session lets a second worker in quickly."""
+        return {
+            "bridge": {"schemas": str(SCHEMAS), "service": "bench"},
+            "kafka": {"bootstrap": self.bootstrap, "session_timeout": "6s"},
+            "redis": {"url": self.redis_url, "prefix": self.name},
+            "health": {"listen": "off"},
+            "logging": {"level": "warning", "format": "json"},
+        }
+
+    def as_json(self) -> str:
+        """For the command line of a contender's process."""
+        return json.dumps(self.__dict__)
 
 
-def order(number: int) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Source:
+    """A topic to be filled: ``hot_share`` of the orders are one customer's."""
+
+    topic: str
+    distinct: int
+    partitions: int = PARTITIONS
+    duplicates: float = 0.01
+    hot_share: float = 0.0
+
+    def orders(self) -> Iterator[dict[str, Any]]:
+        """Each distinct order once."""
+        for number in range(self.distinct):
+            yield order(number, hot=number % 100 < self.hot_share * 100)
+
+    def records(self, codec: Codec) -> Iterator[OutgoingRecord]:
+        """What is written: a duplicate is the same bytes again, at most 200 orders later. The same in every run."""
+        rng = random.Random(1)
+        recent: list[OutgoingRecord] = []
+        for value in self.orders():
+            recent.append(_record(self.topic, value, codec))
+            yield recent[-1]
+            if rng.random() < self.duplicates:
+                yield recent[max(0, len(recent) - 1 - rng.randint(0, 200))]
+            if len(recent) > 2_000:
+                del recent[:1_000]
+
+    def expected(self, codec: Codec) -> frozenset[int]:
+        """Every result there has to be, as the hash of its bytes."""
+        return frozenset(hash(codec.encode(PAYMENT, 1, answer(value))) for value in self.orders())
+
+
+def order(number: int, *, hot: bool = False) -> dict[str, Any]:
     """One order of 97 bytes or so."""
     return {
         "order_id": f"order-{number:012d}-{number * 7919 % 100_000:05d}",
-        "customer_id": f"customer-{number % 5_000:06d}",
+        "customer_id": "customer-of-most" if hot else f"customer-{number % 5_000:06d}",
         "amount_cents": 1_000 + number % 90_000,
         "currency": "EUR",
         "placed_at": 1_790_000_000_000 + number,
@@ -93,28 +136,12 @@ def answer(value: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-async def load(bootstrap: str, topic: str, count: int, *, duplicates: float = 0.01, seed: int = 1) -> int:
-    """Fill the source once; the answer is how many records it holds, duplicates included."""
-    config = config_from({"kafka": {"bootstrap": bootstrap}, "bridge": {"schemas": str(SCHEMAS)}})
-    transport = open_transport(config)
-    admin, producer = transport.admin(), transport.producer()
-    await admin.start()
-    await admin.ensure([TopicSpec(topic, PARTITIONS)])
-    await admin.stop()
-    await producer.start()
-    codec = Codec(SchemaDirectory(SCHEMAS))
-    records = _with_duplicates([_record(topic, number, codec) for number in range(count)], duplicates, seed)
-    for start in range(0, len(records), BATCH):
-        answers = await producer.send_batch(records[start : start + BATCH])
-        failed = [found for found in answers if isinstance(found, Exception)]
-        if failed:
-            raise failed[0]
-    await producer.stop()
-    return len(records)
+def open_contracts() -> Codec:
+    """The contracts of the shop."""
+    return Codec(SchemaDirectory(SCHEMAS))
 
 
-def _record(topic: str, number: int, codec: Codec) -> OutgoingRecord:
-    value = order(number)
+def _record(topic: str, value: dict[str, Any], codec: Codec) -> OutgoingRecord:
     headers = event_headers(
         event_id=value["order_id"],
         source="/bench",
@@ -123,22 +150,3 @@ def _record(topic: str, number: int, codec: Codec) -> OutgoingRecord:
         subject=value["customer_id"],
     )
     return OutgoingRecord(topic, codec.encode(ORDER, None, value), key=value["customer_id"].encode(), headers=headers)
-
-
-def _with_duplicates(records: list[OutgoingRecord], share: float, seed: int) -> list[OutgoingRecord]:
-    rng = random.Random(seed)
-    result: list[OutgoingRecord] = []
-    for index, record in enumerate(records):
-        result.append(record)
-        if rng.random() < share:
-            result.append(records[max(0, index - rng.randint(0, 200))])
-    return result
-
-
-async def count(bootstrap: str, topic: str) -> int:
-    """How many records the topic holds."""
-    reader = open_transport(config_from({"kafka": {"bootstrap": bootstrap}})).reader()
-    await reader.start()
-    bounds: dict[TopicPartition, tuple[int, int]] = await reader.offsets([topic])
-    await reader.stop()
-    return sum(end - start for start, end in bounds.values())

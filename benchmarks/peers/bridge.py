@@ -1,4 +1,5 @@
-"""broker_bridge itself, all guarantees on: order per key, claims with leases, retries, dead letters, metrics, logs."""
+"""broker_bridge itself, all guarantees on: order per key, claims with leases, retries in place and in lanes, dead
+letters, metrics, structured logs."""
 
 from __future__ import annotations
 
@@ -6,11 +7,18 @@ import asyncio
 from typing import Any
 
 from benchmarks.job import PARTITIONS, Job, answer
-from broker_bridge import handler
+from benchmarks.peers.clients import stop_at_sigterm
+from benchmarks.stopwatch import Stopwatch
+from broker_bridge import Context, handler
 from broker_bridge.bootstrap import make_worker, open_transport
+from broker_bridge.config import BridgeConfig
 from broker_bridge.observability.logging import configure_logging
 from broker_bridge.transport.base import TopicSpec
+from broker_bridge.worker.supervisor import Worker
 from broker_bridge.worker.topics import ensure_lanes
+
+SETTINGS = {"poll_records": 2_000, "max_in_flight": 8_000, "commit_interval": "200ms", "retry": {"lanes": ["2s", "1m"]}}
+LOOK_S = 0.01
 
 
 @handler
@@ -19,28 +27,56 @@ async def capture(order: dict[str, Any]) -> dict[str, Any]:
     return answer(order)
 
 
-async def run(job: Job, limit_s: float) -> tuple[int, float]:
-    """Handle everything or stop after ``limit_s``; returns how many records in how many seconds, until the last was
-    committed."""
-    config = job.config(poll_records=2_000, max_in_flight=8_000, commit_interval="200ms")
+@handler
+async def capture_at_second_try(order: dict[str, Any], context: Context) -> dict[str, Any]:
+    """A tenth of the orders fail once."""
+    if context.attempt == 1 and int(order["order_id"][6:18]) % 10 == 0:
+        raise ConnectionError("a tenth of the first attempts fail")
+    return answer(order)
+
+
+@handler
+async def always_fails(order: dict[str, Any]) -> dict[str, Any]:
+    """The first message of each key goes to a retry lane, the others park behind it."""
+    raise ConnectionError("nothing works today")
+
+
+async def run(job: Job, watch: Stopwatch) -> None:
+    """Handle everything, until the last record is committed; as one of a crew, until told to stop."""
+    config = job.config(**(SETTINGS | job.options.get("route", {})))
     configure_logging(config.logging.level, config.logging.format, service="bench")
+    await prepare(config, job)
+    worker, stopped = make_worker(config), stop_at_sigterm()
+    running = asyncio.create_task(worker.run())
+    while not stopped.is_set() and (watch.records < job.records or job.options.get("crew")):
+        await asyncio.sleep(LOOK_S)
+        if running.done():
+            running.result()
+        _look(worker, job, watch)
+    worker.stop()
+    await running
+
+
+async def prepare(config: BridgeConfig, job: Job) -> None:
+    """The topics that ``worker run`` and an operator would make."""
     admin = open_transport(config).admin()
     await admin.start()
     await admin.ensure([TopicSpec(job.results, PARTITIONS)])
     await ensure_lanes(admin, config.routes[0], replication=1)
     await admin.stop()
-    worker = make_worker(config)
-    running = asyncio.create_task(worker.run())
-    loop, started, done = asyncio.get_running_loop(), 0.0, 0
+
+
+def _look(worker: Worker, job: Job, watch: Stopwatch) -> None:
+    """What ``/routes`` would show."""
     (route,) = worker.routes
-    while done < job.records and (not started or loop.time() - started < limit_s):
-        await asyncio.sleep(0.01)
-        if running.done():
-            running.result()
-        if not started and route.pipeline.in_flight:
-            started = loop.time()
-        done = sum(state.committed or 0 for state in route.pipeline.assignment.sources())
-    took_s = loop.time() - started
-    worker.stop()
-    await running
-    return done, took_s
+    details: Any = route.details()
+    if details["in_flight"]:
+        watch.begin()
+    done = sum(
+        state["committed"] or 0
+        for name, state in details["partitions"].items()
+        if name.rpartition("/")[0] == job.source
+    )
+    if watch.began_at and done != watch.records:
+        watch.reached(done, done)
+    watch.extra["parked"] = max(watch.extra.get("parked", 0), details["parked"])

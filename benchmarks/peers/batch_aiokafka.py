@@ -8,16 +8,14 @@ not in here.
 from __future__ import annotations
 
 import asyncio
-import io
-import struct
 from typing import Any
 
-import fastavro
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from redis.asyncio import Redis
 
-from benchmarks.job import PAYMENT, Job, answer
-from benchmarks.peers.naive import DAY_S, parsed
+from benchmarks.job import BATCH, DAY_S, Job, answer
+from benchmarks.peers.avro import decode_order, encode_payment
+from benchmarks.peers.clients import consumer_of, producer_of, stop_at_sigterm
+from benchmarks.stopwatch import Stopwatch
 
 CLAIM = """
 local out = {}
@@ -27,51 +25,35 @@ end
 return out
 """
 COMPLETE = "for _, key in ipairs(KEYS) do redis.call('SET', key, 'c', 'EX', ARGV[1]) end return 1"
-BATCH = 2_000
 
 
-async def run(job: Job, limit_s: float) -> tuple[int, float]:
-    """Handle everything or stop after ``limit_s``; returns how many records in how many seconds."""
-    writers = {1: parsed("shop.OrderPlaced", 1), 2: parsed("shop.OrderPlaced", 2)}
-    payment = parsed(PAYMENT, 1)
-    consumer = AIOKafkaConsumer(
-        job.source,
-        bootstrap_servers=job.bootstrap,
-        group_id=job.name,
-        auto_offset_reset="earliest",
-        enable_auto_commit=False,
-    )
-    producer = AIOKafkaProducer(bootstrap_servers=job.bootstrap, acks="all", enable_idempotence=True, linger_ms=2)
-    redis = Redis.from_url(job.redis_url)
+async def run(job: Job, watch: Stopwatch) -> None:
+    """Handle everything, or until told to stop."""
+    consumer, producer = consumer_of(job), producer_of(job, linger_ms=job.options.get("linger_ms", 2))
+    redis, stopped = Redis.from_url(job.redis_url), stop_at_sigterm()
     claim, complete = redis.register_script(CLAIM), redis.register_script(COMPLETE)
     await consumer.start()
     await producer.start()
-    loop, done, started = asyncio.get_running_loop(), 0, 0.0
     try:
-        while done < job.records and (not started or loop.time() - started < limit_s):
+        while watch.records < job.records and not stopped.is_set():
             fetched = await consumer.getmany(timeout_ms=200, max_records=BATCH)
             records: list[Any] = [record for batch in fetched.values() for record in batch]
             if not records:
                 continue
-            started = started or loop.time()
+            watch.begin()
             keys = [f"{job.name}:{dict(record.headers)['ce_id'].decode()}" for record in records]
             granted = await claim(keys, [DAY_S])
             mine = [(key, record) for key, record, ours in zip(keys, records, granted, strict=True) if ours]
             sends = []
             for _, record in mine:
-                (schema_id,) = struct.unpack(">i", record.value[1:5])
-                value: Any = fastavro.schemaless_reader(io.BytesIO(record.value[5:]), writers[schema_id], None)
-                result = answer(value)
-                body = io.BytesIO()
-                fastavro.schemaless_writer(body, payment, result)
+                result = answer(decode_order(record.value))
                 key = result["customer_id"].encode()
-                sends.append(await producer.send(job.results, b"\0" + struct.pack(">i", 3) + body.getvalue(), key=key))
+                sends.append(await producer.send(job.results, encode_payment(result), key=key))
             await asyncio.gather(*sends)
             if mine:
                 await complete([key for key, _ in mine], [DAY_S])
             await consumer.commit()
-            done += len(records)
-        return done, loop.time() - started
+            watch.did(len(records), len(mine))
     finally:
         await consumer.stop()
         await producer.stop()

@@ -1,0 +1,92 @@
+"""What speed is wanted, and whether a run shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from benchmarks.results import Run
+
+
+@dataclass(frozen=True)
+class Goal:
+    """``found`` is the figure, None where it was not measured; it is met ``at_least`` or ``at_most`` the limit."""
+
+    wanted: str
+    found: Callable[[Run], float | None]
+    shown: str
+    at_least: float | None = None
+    at_most: float | None = None
+
+    def met(self, run: Run) -> bool | None:
+        """None where it was not measured."""
+        value = self.found(run)
+        if value is None:
+            return None
+        return (self.at_least is None or value >= self.at_least) and (self.at_most is None or value <= self.at_most)
+
+
+def _share(scenario: str, key: str, mine: str, theirs: str) -> Callable[[Run], float | None]:
+    def found(run: Run) -> float | None:
+        one, other = run.median(scenario, mine, key), run.median(scenario, theirs, key)
+        return one / other if one is not None and other else None
+
+    return found
+
+
+def _p99_beyond_by_hand(run: Run) -> float | None:
+    mine = run.median("latency", "bridge", "p99", 200)
+    theirs = run.median("latency", "batch_aiokafka", "p99", 200)
+    return mine - theirs if mine is not None and theirs is not None else None
+
+
+def _most_memory(run: Run) -> float | None:
+    peaks = [peak for row in run.rows("backlog", "bridge") for peak in row.values("rss_mb")]
+    return max(peaks, default=None)
+
+
+def _dearest_over_cheapest(run: Run) -> float | None:
+    costs = [cost for row in run.rows("backlog", "bridge") if (cost := row.median("cpu_us")) is not None]
+    return (max(costs) / min(costs) - 1) * 100 if len(costs) > 1 else None
+
+
+GOALS = (
+    Goal(
+        "one process at least 1.0 × the best batch loop by hand on aiokafka",
+        _share("throughput", "rate", "bridge", "batch_aiokafka"),
+        "{:.2f} ×",
+        at_least=1.0,
+    ),
+    Goal(
+        "later: 1.25 ×",
+        _share("throughput", "rate", "bridge", "batch_aiokafka"),
+        "{:.2f} ×",
+        at_least=1.25,
+    ),
+    Goal(
+        "at least 40 × FastStream's loop with SET NX a record",
+        _share("throughput", "rate", "bridge", "faststream_loop"),
+        "{:.0f} ×",
+        at_least=40,
+    ),
+    Goal(
+        "two processes at least 1.6 × one, where cores allow (here Kafka and Redis use the same)",
+        _share("throughput", "rate", "bridge_two", "bridge"),
+        "{:.2f} ×",
+        at_least=1.6,
+    ),
+    Goal(
+        "p99 at 200 messages/s within 3 ms of the loop by hand",
+        _p99_beyond_by_hand,
+        "{:+.1f} ms",
+        at_most=3.0,
+    ),
+    Goal(
+        "HTTP delivery at least 0.9 × the loop by hand with the same client",
+        _share("http", "rate", "bridge", "http_loop"),
+        "{:.2f} ×",
+        at_least=0.9,
+    ),
+    Goal("memory below 150 MB a process at any backlog", _most_memory, "{:.0f} MB", at_most=150),
+    Goal("CPU a message flat within 10 % over the backlog", _dearest_over_cheapest, "{:.0f} %", at_most=10),
+)
