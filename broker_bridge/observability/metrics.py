@@ -6,7 +6,7 @@
     metrics.polled("payments", len(records))
     metrics.failed("payments", "retry_lane", "target_timeout", 3)
 
-Labels hold only what is known beforehand (routes, codes of ``errors.py``, partitions), so a target cannot make up
+Labels hold only what is known beforehand (routes, codes of ``errors``, partitions), so a target cannot make up
 series.
 """
 
@@ -112,7 +112,7 @@ class WorkerMetrics:
             histogram.labels(name)
 
     def code(self, code: str) -> str:
-        """The code as a label: codes that ``errors.py`` does not know become ``other``."""
+        """The code as a label: codes that ``errors`` does not know become ``other``."""
         return code if code in self._codes or not code else OTHER_CODE
 
     def render(self) -> bytes:

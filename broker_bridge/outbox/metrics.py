@@ -1,4 +1,4 @@
-"""The relay's metrics. Labels hold only topics of the service's own and codes of ``errors.py``."""
+"""The relay's metrics. Labels hold only topics of the service's own and codes of ``errors``."""
 
 from __future__ import annotations
 

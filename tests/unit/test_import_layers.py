@@ -20,7 +20,7 @@ BROKEN = [
     ("core/lanes.py", "import random", "The core takes values and gives values"),
     ("core/lanes.py", "import structlog", "The core takes values and gives values"),
     ("core/lanes.py", "import broker_bridge.worker.health", "Imports run one way"),
-    ("errors.py", "import broker_bridge.message, broker_bridge.core.claim", "Imports run one way"),
+    ("errors/base.py", "import broker_bridge.message, broker_bridge.core.claim", "Imports run one way"),
     ("transport/base.py", "import broker_bridge.worker.health", "Imports run one way"),
     ("worker/health.py", "import broker_bridge.cli.main", "Imports run one way"),
     ("worker/health.py", "import broker_bridge.testing", "Imports run one way"),

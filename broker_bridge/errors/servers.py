@@ -1,0 +1,82 @@
+"""Kafka, Redis or a database does not answer, or not as it should."""
+
+from __future__ import annotations
+
+from broker_bridge.errors.base import BridgeError
+
+
+class TransportError(BridgeError):
+    """Kafka could not be reached or answered with an error that may pass."""
+
+    code = "kafka_unavailable"
+    title = "Kafka does not answer"
+    retriable = True
+    default_remedy = "check that the brokers run and that [kafka] bootstrap names them"
+
+
+class TopicMissingError(TransportError):
+    """A topic that is read or written does not exist; topics are never created by accident."""
+
+    code = "topic_missing"
+    title = "Topic does not exist"
+    retriable = False
+    default_remedy = "create it with an explicit partition count, or run: broker-bridge worker topics --create"
+
+
+class RecordTooLargeError(TransportError):
+    """The record is larger than the producer, broker or topic accepts."""
+
+    code = "record_too_large"
+    title = "Record is too large"
+    retriable = False
+
+
+class DeliveryTimeoutError(TransportError):
+    """No acknowledgement before the delivery deadline: the record may or may not be in the log."""
+
+    code = "delivery_timeout"
+    title = "Kafka did not acknowledge in time"
+
+
+class LeaseLostError(TransportError):
+    """The group gave the partition to another worker; whatever is still in hand here must not be committed."""
+
+    code = "lease_lost"
+    title = "Partition belongs to another worker"
+    retriable = False
+
+
+class OffsetOutOfRangeError(TransportError):
+    """The offset asked for is not in the log: retention removed it, or the topic was made anew."""
+
+    code = "offset_out_of_range"
+    title = "Offset is not in the log"
+    retriable = False
+
+
+class StoreError(BridgeError):
+    """Redis could not be reached or refused the write."""
+
+    code = "redis_unavailable"
+    title = "Redis does not answer"
+    retriable = True
+    default_remedy = "check that Redis runs, that [redis] url names it, and that maxmemory-policy is noeviction"
+
+
+class ClaimUnreadableError(StoreError):
+    """The value under a claim's key is of another type, another layout version, or damaged; it was left as it is."""
+
+    code = "claim_unreadable"
+    title = "Stored claim cannot be read"
+    retriable = False
+    default_remedy = (
+        "run a release that reads this layout; or, if the key belongs to something else, delete it or change the prefix"
+    )
+
+
+class DatabaseError(BridgeError):
+    """The SQL database of an outbox could not be reached or refused a statement."""
+
+    code = "database_unavailable"
+    title = "Database does not answer"
+    retriable = True
