@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine
 from types import UnionType
-from typing import Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints, overload
+from typing import Any, Generic, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints, overload
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
@@ -15,12 +14,11 @@ from broker_bridge.errors import ConfigError, MalformedError
 from broker_bridge.message import Message
 
 R = TypeVar("R")
-HandlerFunction = Callable[..., Awaitable[R]]
+HandlerFunction = Callable[..., Coroutine[Any, Any, R]]
 _BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
-@dataclass(slots=True, frozen=True)
-class Context:
+class Context(NamedTuple):
     """What a handler may want to know of the attempt it is.
 
     ``attempt`` counts every try from 1, also those that cost no attempt because the target was away: above 1 the effect
@@ -73,13 +71,13 @@ class Handler(Generic[R]):
     async def __call__(self, *args: Any, **kwargs: Any) -> R:
         return await self.function(*args, **kwargs)
 
-    async def handle(self, message: Message[Any], context: Context) -> R:
+    def handle(self, message: Message[Any], context: Context) -> Coroutine[Any, Any, R]:
         """Give the message to the function in the form it asks for. Raises ``MalformedError`` where the model
-        refuses the value."""
+        refuses the value. To be awaited; it is not a coroutine of its own, for that is one less to run a message."""
         if self._adapter is not None and message.value is not None:
             message.value = self._validated(message.value)
         first = message if self._wants_message else message.value
-        return await (self.function(first, context) if self._wants_context else self.function(first))
+        return self.function(first, context) if self._wants_context else self.function(first)
 
     def _validated(self, value: Any) -> Any:
         assert self._adapter is not None

@@ -7,7 +7,7 @@ HTTP working group. Everything the bridge itself adds is under one reserved pref
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 from broker_bridge.message import Header, Position, Record
@@ -64,10 +64,12 @@ class Identity(NamedTuple):
 
 def text_of(headers: Iterable[Header], name: str) -> str | None:
     """The last header of that name as text, None where absent, null or not UTF-8."""
-    found: bytes | None = None
-    for header_name, value in headers:
-        if header_name == name:
-            found = value
+    return text_in(dict(headers), name)
+
+
+def text_in(named: Mapping[str, bytes | None], name: str) -> str | None:
+    """As ``text_of``, of ``dict(headers)``: made once where several names are asked for, as for every message."""
+    found = named.get(name)
     if found is None:
         return None
     try:
@@ -78,7 +80,12 @@ def text_of(headers: Iterable[Header], name: str) -> str | None:
 
 def int_of(headers: Iterable[Header], name: str, default: int) -> int:
     """The last header of that name as a whole number, ``default`` where it is absent or not one."""
-    text = text_of(headers, name)
+    return int_in(dict(headers), name, default)
+
+
+def int_in(named: Mapping[str, bytes | None], name: str, default: int) -> int:
+    """As ``int_of``, of ``dict(headers)``."""
+    text = text_in(named, name)
     return int(text) if text is not None and _is_number(text) else default
 
 
@@ -95,15 +102,20 @@ def _is_number(text: str) -> bool:
     return len(text) <= 18 and text.isascii() and text.isdigit()
 
 
-def idempotency_key(headers: Sequence[Header], origin: Position) -> str:
+def idempotency_key(headers: Iterable[Header], origin: Position) -> str:
     """The producer's ``idempotency-key``, else source and id of the event, else the record's place in the log.
 
     ``#`` in the source is escaped, so that two different (source, id) pairs never make one key.
     """
-    explicit = text_of(headers, IDEMPOTENCY_KEY)
+    return idempotency_key_in(dict(headers), origin)
+
+
+def idempotency_key_in(named: Mapping[str, bytes | None], origin: Position) -> str:
+    """As ``idempotency_key``, of ``dict(headers)``."""
+    explicit = text_in(named, IDEMPOTENCY_KEY)
     if explicit:
         return explicit
-    event_id, source = text_of(headers, CE_ID), text_of(headers, CE_SOURCE)
+    event_id, source = text_in(named, CE_ID), text_in(named, CE_SOURCE)
     if event_id and source:
         return f"{source.replace('#', '%23')}#{event_id}"
     return f"kafka://{origin}"
@@ -117,8 +129,9 @@ def without_bridge(headers: Iterable[Header]) -> list[Header]:
 def identify(record: Record, *, trusted: bool) -> Identity:
     """Identity of a record. ``trusted`` is true for the group's own lanes, where ``bridge-origin`` is the bridge's
     own word."""
+    named = dict(record.headers)
     origin = record.position
     if trusted:
-        stated = text_of(record.headers, ORIGIN)
+        stated = text_in(named, ORIGIN)
         origin = (parse_position(stated) if stated else None) or origin
-    return Identity(idempotency_key(record.headers, origin), origin)
+    return Identity(idempotency_key_in(named, origin), origin)

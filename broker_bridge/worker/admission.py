@@ -90,13 +90,13 @@ class Admission:
     def _read_lane_headers(self, delivery: Delivery, now_ms: int) -> None:
         """A worker whose clock is ahead, or garbage, may put a due time far off: no message waits longer than its lane
         is long."""
-        found = delivery.record.headers
+        found = dict(delivery.record.headers)
         longest_ms = self._p.retry.lanes_ms[delivery.lane] if delivery.lane >= 0 else 0
-        delivery.attempt = min(h.int_of(found, h.ATTEMPT, 0), MAX_ATTEMPT)
-        delivery.due_ms = min(h.int_of(found, h.DUE_MS, 0), now_ms + longest_ms)
-        delivery.first_failure_ms = h.int_of(found, h.FIRST_FAILURE_MS, 0) or None
-        delivery.is_marker = delivery.lane >= 0 and h.text_of(found, h.HELD) == "1"
-        delivery.replay_id = h.text_of(found, h.REPLAY_ID)
+        delivery.attempt = min(h.int_in(found, h.ATTEMPT, 0), MAX_ATTEMPT)
+        delivery.due_ms = min(h.int_in(found, h.DUE_MS, 0), now_ms + longest_ms)
+        delivery.first_failure_ms = h.int_in(found, h.FIRST_FAILURE_MS, 0) or None
+        delivery.is_marker = delivery.lane >= 0 and h.text_in(found, h.HELD) == "1"
+        delivery.replay_id = h.text_in(found, h.REPLAY_ID)
         delivery.replay = replay_tag(delivery.replay_id)
         if delivery.lane >= 0 and delivery.record.key is not None and self._p.route.order == "key":
             delivery.part.parked.park(

@@ -4,7 +4,7 @@ data."""
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
@@ -24,10 +24,19 @@ from broker_bridge.errors import (
     ValueInvalidError,
 )
 from broker_bridge.message import Message, OutgoingRecord, SchemaRef
+from broker_bridge.worker.begun import Begun, begin
 from broker_bridge.worker.cancellation import is_cancelled
 from broker_bridge.worker.delivery import Delivery
 from broker_bridge.worker.pipeline import Pipeline
 from broker_bridge.worker.targets.base import Target
+
+
+class Waiting(NamedTuple):
+    """An attempt that waits for its target; ``until_s`` is its deadline by the event loop's clock."""
+
+    message: Message[Any]
+    rest: Begun
+    until_s: float
 
 
 class Attempt:
@@ -38,7 +47,8 @@ class Attempt:
         self._target = target
         self._codec = codec
         route = pipeline.route
-        self.timeout_s = (route.target_timeout_ms or 30_000) / 1000
+        self._timeout_ms = route.target_timeout_ms or 30_000
+        self.timeout_s = self._timeout_ms / 1000
         self._reader = self._contract(route.contract.subject, route.contract.version) if route.contract else None
         self._output = route.output
         self._output_contract = self._contract(route.output.subject, route.output.version) if route.output else None
@@ -46,41 +56,69 @@ class Attempt:
     def _contract(self, subject: str, version: int | None) -> Contract:
         return self._codec.source.get(subject, version)
 
-    async def make(self, delivery: Delivery) -> BridgeError | None:
-        """Try the message once. None means that the target took it, with ``delivery.output`` set if there is one to
-        publish."""
+    def begin(self, delivery: Delivery) -> BridgeError | Waiting | None:
+        """Try the message, as far as it goes without waiting: most handlers end here.
+
+        None means that the target took it, with ``delivery.output`` set if there is one to publish. A ``Waiting`` is to
+        be given to ``finish``.
+        """
         try:
             message = self._read(delivery)  # anew for each attempt: the last one may have changed it
-            answer = await self._deliver(delivery, message)
+        except BridgeError as error:
+            return error
+        # Every try counts here, also one that cost no attempt: it may have had its effect, so the next is a repeat.
+        delivery.tries = max(delivery.tries, delivery.attempt) + 1
+        context = Context(
+            delivery.tries,
+            delivery.crashes,
+            delivery.token,
+            self._p.route.group,
+            delivery.started_ms + self._timeout_ms,
+            delivery.is_lost,
+        )
+        try:
+            until_s = asyncio.get_running_loop().time() + self.timeout_s
+            answer = begin(self._target.deliver(message, context))
+        except BaseException as error:  # noqa: BLE001 - SystemExit too: one message must not end the worker
+            return self._failure(error)
+        if isinstance(answer, Begun):
+            return Waiting(message, answer, until_s)
+        return self._answered(delivery, message, answer)
+
+    async def finish(self, delivery: Delivery, waiting: Waiting) -> BridgeError | None:
+        """The rest of an attempt, under its deadline."""
+        limit = asyncio.timeout_at(waiting.until_s)
+        try:
+            async with limit:
+                answer = await waiting.rest
+        except BaseException as error:  # noqa: BLE001 - as in begin
+            return self._failure(error, overdue=limit.expired())
+        return self._answered(delivery, waiting.message, answer)
+
+    def _failure(self, error: BaseException, *, overdue: bool = False) -> BridgeError:
+        """What ended an attempt, as an error of ours. Raises it where it is not the handler's."""
+        if isinstance(error, BridgeError):
+            return error
+        if isinstance(error, KeyboardInterrupt | GeneratorExit):
+            raise error
+        if isinstance(error, asyncio.CancelledError) and is_cancelled():
+            raise error
+        failure: BridgeError
+        if isinstance(error, TimeoutError):
+            detail = f"no answer within {self.timeout_s:g} s" if overdue else f"the handler raised {error!r}"
+            failure = TargetTimeoutError(detail, target_code="timeout")
+        else:
+            name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
+            failure = HandlerError(f"{name}: {error}", target_code=name)
+        failure.__cause__ = error
+        return failure
+
+    def _answered(self, delivery: Delivery, message: Message[Any], answer: object) -> BridgeError | None:
+        try:
             delivery.output = self._output_of(delivery, message, answer)
         except BridgeError as error:
             return error
         return None
-
-    async def _deliver(self, delivery: Delivery, message: Message[Any]) -> object:
-        # Every try counts here, also one that cost no attempt: it may have had its effect, so the next is a repeat.
-        delivery.tries = max(delivery.tries, delivery.attempt) + 1
-        context = Context(
-            attempt=delivery.tries,
-            crashes=delivery.crashes,
-            token=delivery.token,
-            group=self._p.route.group,
-            deadline_ms=delivery.started_ms + int(self.timeout_s * 1000),
-            is_lost=lambda: delivery.lost or delivery.part.gone,
-        )
-        try:
-            async with asyncio.timeout(self.timeout_s) as limit:
-                return await self._target.deliver(message, context)
-        except (BridgeError, KeyboardInterrupt, GeneratorExit):
-            raise
-        except TimeoutError as error:
-            detail = f"no answer within {self.timeout_s:g} s" if limit.expired() else f"the handler raised {error!r}"
-            raise TargetTimeoutError(detail, target_code="timeout") from error
-        except BaseException as error:  # SystemExit too: one message must not end the worker
-            if isinstance(error, asyncio.CancelledError) and is_cancelled():
-                raise
-            name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
-            raise HandlerError(f"{name}: {error}", target_code=name) from error
 
     def _read(self, delivery: Delivery) -> Message[Any]:
         try:
@@ -99,7 +137,7 @@ class Attempt:
             raise OutputInvalidError(f"making the result's record raised {error!r}") from error
 
     def _decode(self, delivery: Delivery) -> Message[Any]:
-        record, found = delivery.record, delivery.record.headers
+        record, named = delivery.record, dict(delivery.record.headers)
         value: Any = None
         schema: SchemaRef | None = None
         if record.value is not None and self._target.form != "bytes":
@@ -110,21 +148,21 @@ class Attempt:
         return Message(
             value=value,
             key=record.key,
-            headers=h.without_bridge(found),
+            headers=h.without_bridge(record.headers),
             origin=delivery.origin,
-            timestamp_ms=h.int_of(found, h.ORIGIN_TIMESTAMP_MS, record.timestamp_ms)
-            if not delivery.from_source
-            else record.timestamp_ms,
+            timestamp_ms=record.timestamp_ms
+            if delivery.from_source
+            else h.int_in(named, h.ORIGIN_TIMESTAMP_MS, record.timestamp_ms),
             idempotency_key=delivery.idempotency_key,
             schema=schema,
-            event_id=h.text_of(found, h.CE_ID),
-            event_source=h.text_of(found, h.CE_SOURCE),
-            event_type=h.text_of(found, h.CE_TYPE),
-            event_time=h.text_of(found, h.CE_TIME),
-            event_subject=h.text_of(found, h.CE_SUBJECT),
-            traceparent=h.text_of(found, h.TRACEPARENT),
-            correlation_id=h.text_of(found, h.CORRELATION_ID),
-            deadline_ms=h.int_of(found, h.DEADLINE, 0) or None,
+            event_id=h.text_in(named, h.CE_ID),
+            event_source=h.text_in(named, h.CE_SOURCE),
+            event_type=h.text_in(named, h.CE_TYPE),
+            event_time=h.text_in(named, h.CE_TIME),
+            event_subject=h.text_in(named, h.CE_SUBJECT),
+            traceparent=h.text_in(named, h.TRACEPARENT),
+            correlation_id=h.text_in(named, h.CORRELATION_ID),
+            deadline_ms=h.int_in(named, h.DEADLINE, 0) or None,
             replay_id=delivery.replay_id,
         )
 

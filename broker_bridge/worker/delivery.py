@@ -71,6 +71,10 @@ class Delivery:
         """Whether it was read from the redrive lane."""
         return self.part.lane == REDRIVE
 
+    def is_lost(self) -> bool:
+        """Whether it belongs to another worker by now."""
+        return self.lost or self.part.gone
+
     @property
     def is_retry(self) -> bool:
         """Whether to try it would be one more attempt at the target: it was tried before, or is replayed."""

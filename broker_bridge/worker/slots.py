@@ -8,7 +8,7 @@ import math
 from broker_bridge.core.circuit_breaker import BreakerState
 from broker_bridge.errors import BridgeError, DeliveryError
 from broker_bridge.observability import events
-from broker_bridge.worker.attempt import Attempt
+from broker_bridge.worker.attempt import Attempt, Waiting
 from broker_bridge.worker.cancellation import is_cancelled
 from broker_bridge.worker.claim_stage import ClaimStage
 from broker_bridge.worker.delivery import Delivery
@@ -56,7 +56,11 @@ class Slots:
                 streak = 0
                 await self._p.work.wait()
                 continue
-            await self._handle(delivery)
+            if delivery.crashes:
+                await self._note_start(delivery)
+            waiting = self._begin(delivery)
+            if waiting is not None:
+                await self._finish(delivery, waiting)
             streak += 1
             if streak % _YIELD_EVERY == 0:
                 await asyncio.sleep(0)
@@ -127,22 +131,47 @@ class Slots:
             return None
         return delivery.part.parked.lane_ahead(key, delivery.origin.offset)
 
-    async def _handle(self, delivery: Delivery) -> None:
-        delivery.started_ms = self._p.clock.now_ms()
-        lease_s = self._p.route.claims.lease_ms / 1000
-        delivery.overrun_s = asyncio.get_running_loop().time() + self._attempt.timeout_s + lease_s
+    async def _note_start(self, delivery: Delivery) -> None:
         try:
             await self._suspects.before(delivery)
-            error = await self._attempt.make(delivery)
         except asyncio.CancelledError:
-            self._p.report(delivery, Aborted())
+            self._abort(delivery)
             raise
-        finally:
-            delivery.overrun_s = math.inf
-            self._suspects.after(delivery)
+
+    def _begin(self, delivery: Delivery) -> Waiting | None:
+        """Try the message. Most handlers end here; what is answered is one that waits."""
+        delivery.started_ms = self._p.clock.now_ms()
+        try:
+            ended = self._attempt.begin(delivery)
+        except asyncio.CancelledError:
+            self._abort(delivery)
+            raise
+        if isinstance(ended, Waiting):
+            return ended
+        self._ended(delivery, ended)
+        return None
+
+    async def _finish(self, delivery: Delivery, waiting: Waiting) -> None:
+        delivery.overrun_s = waiting.until_s + self._p.route.claims.lease_ms / 1000
+        try:
+            error = await self._attempt.finish(delivery, waiting)
+        except asyncio.CancelledError:
+            self._abort(delivery)
+            raise
         if is_cancelled():  # and the handler swallowed it
-            self._p.report(delivery, Aborted())
+            self._abort(delivery)
             raise asyncio.CancelledError
+        delivery.overrun_s = math.inf
+        self._ended(delivery, error)
+
+    def _abort(self, delivery: Delivery) -> None:
+        delivery.overrun_s = math.inf
+        self._suspects.after(delivery)
+        self._p.report(delivery, Aborted())
+
+    def _ended(self, delivery: Delivery, error: BridgeError | None) -> None:
+        if delivery.crashes:
+            self._suspects.after(delivery)
         self._tell_breaker(delivery, error)
         if error is None:
             self._p.unpark(delivery)

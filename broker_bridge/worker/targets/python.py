@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Coroutine
 from typing import Any
 
 from broker_bridge.consumer import Context, Handler
@@ -24,9 +25,9 @@ class PythonHandlerTarget:
     async def start(self) -> None:
         """Nothing to do."""
 
-    async def deliver(self, message: Message[Any], context: Context) -> object:
+    def deliver(self, message: Message[Any], context: Context) -> Coroutine[Any, Any, object]:
         """Call the handler."""
-        return await self._handler.handle(message, context)
+        return self._handler.handle(message, context)
 
     async def stop(self) -> None:
         """Nothing to do."""
