@@ -100,7 +100,7 @@ class Admission:
         delivery.replay = replay_tag(delivery.replay_id)
         if delivery.lane >= 0 and delivery.record.key is not None and self._p.route.order == "key":
             delivery.part.parked.park(
-                delivery.record.key, delivery.origin.offset, delivery.lane, due_ms=h.int_of(found, h.DUE_MS, 0)
+                delivery.record.key, delivery.origin.offset, delivery.lane, due_ms=h.int_in(found, h.DUE_MS, 0)
             )
 
     def _order_key(self, record: Record) -> object:
