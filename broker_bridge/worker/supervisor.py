@@ -10,6 +10,7 @@ from broker_bridge.errors import BridgeError
 from broker_bridge.idempotency.base import IdempotencyStore
 from broker_bridge.observability import events
 from broker_bridge.observability.logging import get_logger
+from broker_bridge.worker.garbage import rare_collections
 from broker_bridge.worker.health import HealthReport, HealthServer
 from broker_bridge.worker.route_worker import RouteWorker
 
@@ -48,7 +49,8 @@ class Worker:
                 return
             self._running = True
             log.info(events.WORKER_STARTED, worker=self._id, routes=[r.pipeline.route.name for r in self._routes])
-            await self._run_routes()
+            with rare_collections():
+                await self._run_routes()
         finally:
             self._running = False
             await self._store.stop()
