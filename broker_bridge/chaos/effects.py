@@ -18,7 +18,7 @@ from typing import Any
 from broker_bridge.chaos.observed_worker import Notebook
 from broker_bridge.chaos.weather import Weather, WeatherFile
 from broker_bridge.consumer import Context, handler
-from broker_bridge.errors import RejectedError, RetryLaterError, TargetUnavailableError
+from broker_bridge.errors import RejectedError, RetryLaterError, TargetUnavailableError, TargetUnreachableError
 from broker_bridge.message import Message
 
 BUILT_IN_HANDLER = "broker_bridge.chaos.effects:apply"
@@ -74,7 +74,7 @@ async def _before(deed: str, context: Context, weather: Weather) -> None:
     if deed == "hangs":
         await asyncio.sleep(FOR_EVER_S)
     if weather.mood == "down":
-        raise TargetUnavailableError("connection refused", target_code="connection_refused")
+        raise TargetUnreachableError("connection refused", target_code="connection_refused")
     if weather.mood == "refuse_for_a_while":
         raise RetryLaterError("busy", target_code="http_429", retry_after_ms=int(weather.seconds * 1000))
     if weather.mood in ("slow", "hang"):

@@ -3,6 +3,7 @@
 One message that fails again and again is poison, whatever it fails with; many keys that fail alike on one target are
 an outage.
 So the breaker opens only when failures of the outage kind (timeouts, refused connections, 5xx) come from several keys.
+A failure that no message can cause speaks for every key: each counts as one of its own.
 
 =========== ============================ =========== ==============================================
 state       event                        next        what it means
@@ -54,6 +55,8 @@ class CircuitBreaker:
         self._open_ms = policy.open_ms
         self._reopen_at_ms = 0
         self._probes = 0
+        self._answered_ms = -1
+        self._opened_ms = -1
 
     def state(self, now_ms: int) -> BreakerState:
         """The state now; an open breaker whose time is up is half open."""
@@ -73,9 +76,10 @@ class CircuitBreaker:
         self._probes += is_probe
         return is_probe
 
-    def succeeded(self, key: object, now_ms: int) -> None:
-        """A message was answered by the target, be it with a refusal: the target is there."""
+    def succeeded(self, key: object, now_ms: int, *, began_ms: int = -1) -> None:
+        """The target took a message, which was begun at ``began_ms`` where that is known: the target is there."""
         state = self.state(now_ms)
+        self._answered_ms = max(self._answered_ms, began_ms)
         if state is BreakerState.HALF_OPEN:
             self._state = BreakerState.CLOSED
             self._open_ms = self._policy.open_ms
@@ -93,6 +97,11 @@ class CircuitBreaker:
             self._outcomes.append((False, key))
             if self._is_outage():
                 self._open(now_ms)
+
+    def answered_since(self, since_ms: int) -> bool:
+        """Whether the target took a message that was begun after ``since_ms``, and was not away in between: what failed
+        before and fails again does so by itself."""
+        return self._answered_ms > since_ms > self._opened_ms
 
     def abandoned(self, now_ms: int) -> None:
         """A message that was admitted ended without saying anything of the target; its probe is free again."""
@@ -113,5 +122,6 @@ class CircuitBreaker:
 
     def _open(self, now_ms: int) -> None:
         self._state = BreakerState.OPEN
+        self._opened_ms = now_ms
         self._reopen_at_ms = now_ms + self._open_ms
         self._outcomes.clear()

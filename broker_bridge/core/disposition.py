@@ -6,6 +6,8 @@ attempt ended with           where                                   disposition
 an answer                    anywhere                                COMPLETE
 "come back later" (429, 409) fewer than ``max_holds`` in a row       HOLD, no attempt spent
 a failure of the outage kind breaker not closed                      HOLD, no attempt spent
+it never reached the target  anywhere                                HOLD, no attempt spent
+the last one, of that kind   not known whose fault, ``max_holds``    HOLD, no attempt spent
 a failure that may pass      fewer than ``in_place`` attempts spent  RETRY_IN_PLACE
 a failure that may pass      ``in_place`` + n spent, n < lanes       RETRY_LANE, the n-th from 0
 a failure that may pass      ``max_attempts`` spent                  DEAD_LETTER
@@ -82,19 +84,29 @@ ANSWERED = Ended(failed=False)
 
 
 def decide(
-    ended: Ended, *, policy: RetryPolicy, attempt: int, holds: int, breaker_closed: bool, chance: float
+    ended: Ended,
+    *,
+    policy: RetryPolicy,
+    attempt: int,
+    holds: int,
+    breaker_closed: bool,
+    chance: float,
+    others_answered: bool = True,
 ) -> Disposition:
     """What becomes of an attempt that ended as ``ended``.
 
     ``attempt`` says how many attempts were spent before this one, ``holds`` how often it was held in a row, ``chance``
-    is a random number from 0 to 1 for the jitter.
+    is a random number from 0 to 1 for the jitter. ``others_answered``: it failed like this before, and the target took
+    another message in between. As long as that is not so, nobody knows whose fault a failure of the outage kind is, and
+    none dies of it.
     """
     if not ended.failed:
         return Disposition(Verdict.COMPLETE, attempt + 1)
     if not ended.retriable:
         return Disposition(Verdict.DEAD_LETTER, attempt + 1)
-    is_outage = ended.outage and not breaker_closed
-    if is_outage or (not ended.spends_attempt and holds < policy.max_holds):
+    is_outage = ended.outage and not (breaker_closed and ended.spends_attempt)
+    is_doubtful = ended.outage and attempt + 1 >= policy.max_attempts and not others_answered
+    if is_outage or ((is_doubtful or not ended.spends_attempt) and holds < policy.max_holds):
         wait = backoff_ms(holds + 1, base_ms=policy.base_ms, max_ms=policy.max_ms, jitter=policy.jitter, chance=chance)
         return Disposition(Verdict.HOLD, attempt, delay_ms=max(wait, ended.retry_after_ms or 0))
     return _after_failure(ended, policy, attempt + 1, chance)

@@ -17,11 +17,13 @@ def write_retry(
     due_ms: int,
     now_ms: int,
     first_failure_ms: int | None,
+    error_code: str = "",
     held: bool = False,
 ) -> OutgoingRecord:
     """The copy for retry lane ``topic``, in the partition of the origin.
 
-    Without ``first_failure_ms`` the message was never tried: it parks behind an earlier message of its key. A ``held``
+    Without ``first_failure_ms`` the message was never tried: it parks behind an earlier message of its key.
+    ``error_code`` is that of its last failure. A ``held``
     copy is not tried at all: its message is dead and keeps the key held. Replay
     headers of the group's own lanes stay; in the source topic they would be an outsider's word.
     """
@@ -40,6 +42,8 @@ def write_retry(
         added.append((h.PARKED, b"1"))
     else:
         added.append((h.FIRST_FAILURE_MS, str(first_failure_ms).encode()))
+    if error_code:
+        added.append((h.ERROR_CODE, error_code.encode()))
     return OutgoingRecord(
         topic=topic,
         key=record.key,

@@ -31,6 +31,7 @@ Whether trying again can help is data on the error (``retriable``), never a gues
     │   ├── RetryLaterError       target_busy                (retriable, spends no attempt)
     │   ├── TargetTimeoutError    target_timeout             (retriable, may be an outage)
     │   ├── TargetUnavailableError target_unavailable        (retriable, may be an outage)
+    │   │   └── TargetUnreachableError target_unreachable    (retriable, spends no attempt) no message can cause it
     │   ├── KeyConflictError      key_conflict               same idempotency key, other payload
     │   ├── CrashSuspectError     crash_suspect              workers died while holding this message
     │   ├── OutputInvalidError    output_invalid             the target's answer does not fit the output contract
@@ -72,6 +73,7 @@ from broker_bridge.errors.delivery import (
     RetryLaterError,
     TargetTimeoutError,
     TargetUnavailableError,
+    TargetUnreachableError,
 )
 from broker_bridge.errors.operations import (
     AuditError,
@@ -126,6 +128,7 @@ __all__ = [
     "StoreError",
     "TargetTimeoutError",
     "TargetUnavailableError",
+    "TargetUnreachableError",
     "ToolMissingError",
     "TopicMissingError",
     "TransportError",

@@ -76,6 +76,15 @@ class TargetUnavailableError(DeliveryError):
     outage = True
 
 
+class TargetUnreachableError(TargetUnavailableError):
+    """The call never reached the target: the connection was refused, or nobody answered it, or the name is unknown. No
+    message can cause that, so none ever dies of it, and each counts as a key of its own. A handler may raise it."""
+
+    code = "target_unreachable"
+    title = "Target cannot be reached"
+    spends_attempt = False
+
+
 class KeyConflictError(DeliveryError):
     """Another payload was already seen under the same idempotency key (invariant I16)."""
 

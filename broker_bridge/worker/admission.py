@@ -11,6 +11,7 @@ from broker_bridge.core.disposition import SOURCE
 from broker_bridge.core.identity import claim_key, payload_fingerprint, replay_tag
 from broker_bridge.message import Record, TopicPartition
 from broker_bridge.worker.delivery import Delivery
+from broker_bridge.worker.outcome import MAY_BE_AN_OUTAGE
 from broker_bridge.worker.partitions import PartitionState
 from broker_bridge.worker.pipeline import Parked, Pipeline
 
@@ -96,6 +97,9 @@ class Admission:
         delivery.due_ms = min(h.int_in(found, h.DUE_MS, 0), now_ms + longest_ms)
         delivery.first_failure_ms = h.int_in(found, h.FIRST_FAILURE_MS, 0) or None
         delivery.is_marker = delivery.lane >= 0 and h.text_in(found, h.HELD) == "1"
+        delivery.error_code = h.text_in(found, h.ERROR_CODE) or ""
+        if delivery.error_code in MAY_BE_AN_OUTAGE:
+            delivery.doubted_ms = self._p.ticks_ms
         delivery.replay_id = h.text_in(found, h.REPLAY_ID)
         delivery.replay = replay_tag(delivery.replay_id)
         if delivery.lane >= 0 and delivery.record.key is not None and self._p.route.order == "key":

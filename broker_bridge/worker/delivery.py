@@ -23,8 +23,9 @@ class Delivery:
     while the delivery is in the key lanes,
     ``overrun_s`` is when a handler that runs has overrun so far that its lease is not renewed any more.
     ``due_ms`` is its lane's due time by the wall clock, ``ask_at_ms`` when to ask for its claim again by the event
-    loop's. ``probe`` while it tries a target that was away. ``is_marker`` says that it only keeps a key held for a
-    dead letter.
+    loop's. ``error_code`` is that of its last failure; ``doubted_ms``, by the loop's clock, since when it is known to
+    have failed in a way that the target may be the cause of, -1 where it has not. ``probe`` while it tries a target
+    that was away. ``is_marker`` says that it only keeps a key held for a dead letter.
     """
 
     record: Record
@@ -50,6 +51,8 @@ class Delivery:
     lost: bool = False
     busy_count: int = 0
     started_ms: int = 0
+    error_code: str = ""
+    doubted_ms: int = -1
     probe: bool = False
     is_marker: bool = False
     lease_end_s: float = 0.0

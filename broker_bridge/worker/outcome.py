@@ -11,7 +11,13 @@ from broker_bridge.core.dead_letter import Failure, write_dead_letter
 from broker_bridge.core.dead_letter_limit import DeadLetterLimit
 from broker_bridge.core.disposition import Disposition, Ended, Verdict, decide
 from broker_bridge.core.retry_record import write_retry
-from broker_bridge.errors import BridgeError, DeliveryError, RecordTooLargeError
+from broker_bridge.errors import (
+    BridgeError,
+    DeliveryError,
+    RecordTooLargeError,
+    TargetTimeoutError,
+    TargetUnavailableError,
+)
 from broker_bridge.message import OutgoingRecord, Position
 from broker_bridge.observability import events
 from broker_bridge.observability.logging import key_hash
@@ -20,6 +26,8 @@ from broker_bridge.worker.pipeline import Answered, Parked, Pipeline, Result
 
 PAUSED_BY_LIMIT = "dead_letter_limit"
 _STOPPED_MS = 3_600_000
+MAY_BE_AN_OUTAGE = frozenset({TargetTimeoutError.code, TargetUnavailableError.code})
+"""Failures of which the target or the message may be the cause."""
 _SETTLE_AS = {
     Verdict.COMPLETE: SettleKind.COMPLETE,
     Verdict.RETRY_LANE: SettleKind.RETRY,
@@ -110,6 +118,8 @@ class OutcomePlanner:
             delivery.first_failure_ms = now_ms
         outcome = Outcome(delivery, disposition.verdict, disposition.attempt, disposition.delay_ms, disposition.lane)
         delivery.holds = delivery.holds + 1 if disposition.verdict is Verdict.HOLD else 0
+        delivery.error_code = error.code
+        delivery.doubted_ms = self._p.ticks_ms if error.code in MAY_BE_AN_OUTAGE else -1
         delivery.attempt = disposition.attempt
         if disposition.verdict is Verdict.RETRY_LANE and disposition.lane is not None:
             outcome.record = self._retry_copy(
@@ -131,6 +141,7 @@ class OutcomePlanner:
             holds=delivery.holds,
             breaker_closed=self._p.breaker.state(self._p.ticks_ms) is BreakerState.CLOSED,
             chance=self._p.rng.random(),
+            others_answered=delivery.doubted_ms >= 0 and self._p.breaker.answered_since(delivery.doubted_ms),
         )
 
     def _within_limit(self, disposition: Disposition, delivery: Delivery, error: BridgeError) -> Disposition:
@@ -156,7 +167,12 @@ class OutcomePlanner:
     def _retry_copy(
         self, delivery: Delivery, lane: int, *, attempt: int, first_failure_ms: int | None, held: bool = False
     ) -> OutgoingRecord:
+        """The copy, whose message is parked from here on: the copy may be done with before the rest of its batch is
+        acknowledged, and who is parked only then would hold its key for ever."""
         now_ms = self._p.clock.now_ms()
+        due_ms = now_ms + self._p.retry.lanes_ms[lane]
+        if delivery.record.key is not None and self._p.route.order == "key":
+            delivery.part.parked.park(delivery.record.key, delivery.origin.offset, lane, due_ms=due_ms)
         return write_retry(
             delivery.record,
             topic=self._lane_topics[lane],
@@ -164,9 +180,10 @@ class OutcomePlanner:
             origin_timestamp_ms=origin_timestamp_ms(delivery),
             group=self._p.route.group,
             attempt=attempt,
-            due_ms=now_ms + self._p.retry.lanes_ms[lane],
+            due_ms=due_ms,
             now_ms=now_ms,
             first_failure_ms=first_failure_ms,
+            error_code=delivery.error_code,
             held=held,
         )
 
@@ -223,18 +240,12 @@ class OutcomePlanner:
         self._tell(outcome, error)
         return True
 
-    def remember(self, outcome: Outcome) -> None:
-        """Bring the parked set up to date once the records are acknowledged."""
-        delivery = outcome.delivery
-        key = delivery.record.key
-        if key is None or self._p.route.order != "key":
-            return
-        if outcome.lane is not None and (outcome.verdict is Verdict.RETRY_LANE or outcome.marker is not None):
-            copy = outcome.marker or outcome.record
-            due_ms = h.int_of(copy.headers, h.DUE_MS, 0) if copy is not None else 0
-            delivery.part.parked.park(key, delivery.origin.offset, outcome.lane, due_ms=due_ms)
-        elif not (outcome.verdict is Verdict.DEAD_LETTER and delivery.from_redrive and self._holds()):
-            self._p.unpark(delivery)
+    def free_key(self, outcome: Outcome) -> None:
+        """Let later messages of the key go, unless a copy in a lane still holds it back."""
+        has_copy = outcome.lane is not None
+        is_held = outcome.verdict is Verdict.DEAD_LETTER and outcome.delivery.from_redrive and self._holds()
+        if not (has_copy or is_held):
+            self._p.unpark(outcome.delivery)
 
     def _holds(self) -> bool:
         return self._p.route.dead_letter.on_dead == "hold"

@@ -196,10 +196,10 @@ class Settler:
                 return answers
 
     def _leave(self, outcomes: Sequence[Outcome]) -> None:
-        """The parked set first, then the key, so that a later message of the key sees where its predecessor went."""
+        """The parked set first, then the lane, so that a later message of the key sees where its predecessor went."""
         for outcome in outcomes:
             delivery = outcome.delivery
             settled = not (outcome.given_up or outcome.released)
             if settled:
-                self._planner.remember(outcome)
+                self._planner.free_key(outcome)
             self._p.retire(delivery, settled=settled)

@@ -6,7 +6,7 @@ import asyncio
 import math
 
 from broker_bridge.core.circuit_breaker import BreakerState
-from broker_bridge.errors import BridgeError, DeliveryError
+from broker_bridge.errors import BridgeError, DeliveryError, OutputInvalidError
 from broker_bridge.observability import events
 from broker_bridge.worker.attempt import Attempt, Waiting
 from broker_bridge.worker.cancellation import is_cancelled
@@ -20,6 +20,9 @@ _BREAKER_EVENTS = {
     BreakerState.HALF_OPEN: events.BREAKER_PROBING,
     BreakerState.OPEN: events.BREAKER_OPENED,
 }
+_ANSWERS = (OutputInvalidError,)
+"""Failures after the effect. All others may come of what a handler does before it asks its target: they say nothing of
+whether that is there."""
 _SUSPECT_WAIT_MS = 50
 _YIELD_EVERY = 64
 """Messages a slot may run without suspending before it lets other tasks have the loop."""
@@ -58,9 +61,10 @@ class Slots:
                 continue
             if delivery.crashes:
                 await self._note_start(delivery)
-            waiting = self._begin(delivery)
+            began_ms = self._p.ticks_ms
+            waiting = self._begin(delivery, began_ms)
             if waiting is not None:
-                await self._finish(delivery, waiting)
+                await self._finish(delivery, waiting, began_ms)
             streak += 1
             if streak % _YIELD_EVERY == 0:
                 await asyncio.sleep(0)
@@ -138,7 +142,7 @@ class Slots:
             self._abort(delivery)
             raise
 
-    def _begin(self, delivery: Delivery) -> Waiting | None:
+    def _begin(self, delivery: Delivery, began_ms: int) -> Waiting | None:
         """Try the message. Most handlers end here; what is answered is one that waits."""
         delivery.started_ms = self._p.clock.now_ms()
         try:
@@ -148,10 +152,10 @@ class Slots:
             raise
         if isinstance(ended, Waiting):
             return ended
-        self._ended(delivery, ended)
+        self._ended(delivery, ended, began_ms)
         return None
 
-    async def _finish(self, delivery: Delivery, waiting: Waiting) -> None:
+    async def _finish(self, delivery: Delivery, waiting: Waiting, began_ms: int) -> None:
         delivery.overrun_s = waiting.until_s + self._p.route.claims.lease_ms / 1000
         try:
             error = await self._attempt.finish(delivery, waiting)
@@ -162,17 +166,17 @@ class Slots:
             self._abort(delivery)
             raise asyncio.CancelledError
         delivery.overrun_s = math.inf
-        self._ended(delivery, error)
+        self._ended(delivery, error, began_ms)
 
     def _abort(self, delivery: Delivery) -> None:
         delivery.overrun_s = math.inf
         self._suspects.after(delivery)
         self._p.report(delivery, Aborted())
 
-    def _ended(self, delivery: Delivery, error: BridgeError | None) -> None:
+    def _ended(self, delivery: Delivery, error: BridgeError | None, began_ms: int) -> None:
         if delivery.crashes:
             self._suspects.after(delivery)
-        self._tell_breaker(delivery, error)
+        self._tell_breaker(delivery, error, began_ms)
         if error is None:
             self._p.unpark(delivery)
             self._p.unqueue(delivery)
@@ -180,17 +184,17 @@ class Slots:
         else:
             self._p.report(delivery, error)
 
-    def _tell_breaker(self, delivery: Delivery, error: BridgeError | None) -> None:
+    def _tell_breaker(self, delivery: Delivery, error: BridgeError | None, began_ms: int) -> None:
         pipeline, now_ms = self._p, self._p.ticks_ms
         before = pipeline.breaker.state(now_ms)
         if before is BreakerState.HALF_OPEN and not delivery.probe:
             return  # it began before the outage was known and says nothing of now
         if isinstance(error, DeliveryError) and error.outage:
-            pipeline.breaker.failed(delivery.order_key, now_ms)
-        elif error is not None and not (isinstance(error, DeliveryError) and error.spends_attempt):
-            pipeline.breaker.abandoned(now_ms)
+            pipeline.breaker.failed(delivery.order_key if error.spends_attempt else object(), now_ms)
+        elif error is None or isinstance(error, _ANSWERS):
+            pipeline.breaker.succeeded(delivery.order_key, now_ms, began_ms=began_ms)
         else:
-            pipeline.breaker.succeeded(delivery.order_key, now_ms)
+            pipeline.breaker.abandoned(now_ms)
         after = pipeline.breaker.state(now_ms)
         if after is not before:
             pipeline.metrics.breaker(pipeline.route.name, int(after))

@@ -28,6 +28,7 @@ from broker_bridge.errors import (
     RetryLaterError,
     TargetTimeoutError,
     TargetUnavailableError,
+    TargetUnreachableError,
 )
 from broker_bridge.message import Message
 from broker_bridge.worker.targets.base import Form
@@ -36,6 +37,8 @@ _LATER = frozenset({409, 425, 429})
 _NOT_THIS_MESSAGE = frozenset({401, 403, 407})
 """Refusals of the caller rather than of the message: every message would get them, so none may die of them."""
 _LONGEST_WAIT_MS = 3_600_000
+_CONNECT_S = 10.0
+"""A target that does not take the connection in so long, or in half of the timeout, cannot be reached."""
 _PROBLEM_BYTES = 65_536
 """As much of a failure's body is read."""
 _CE_LITERAL = "!#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
@@ -73,9 +76,10 @@ class HttpEndpointTarget:
             )
         if _is_metadata_address(host):
             raise ConfigError("link-local addresses are never called", where="[route.target] url")
+        timeout_s = self._config.timeout_ms / 1000
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._concurrency, keepalive_timeout=30),
-            timeout=aiohttp.ClientTimeout(total=self._config.timeout_ms / 1000),
+            timeout=aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(timeout_s / 2, _CONNECT_S)),
             # without an accept-encoding of our own aiohttp asks for gzip, which then stays packed
             headers={"content-type": "application/json", "accept-encoding": "identity"}
             | {name.lower(): value for name, value in self._config.headers.items()},
@@ -95,12 +99,16 @@ class HttpEndpointTarget:
                     return _answer(await self._body(response), response.status)
                 body = await self._problem_body(response)
                 raise error_of(response.status, response.headers.get("retry-after"), body, self._clock.now_ms())
+        except aiohttp.ConnectionTimeoutError as error:
+            raise TargetUnreachableError(
+                "nobody takes the connection", where=self._url, target_code="connect"
+            ) from error
         except TimeoutError as error:
             raise TargetTimeoutError(
                 f"no answer within {self._config.timeout_ms} ms", where=self._url, target_code="timeout"
             ) from error
         except aiohttp.ClientConnectorError as error:
-            raise TargetUnavailableError(
+            raise TargetUnreachableError(
                 f"cannot connect: {error.os_error.strerror or error.os_error}", where=self._url, target_code="connect"
             ) from error
         except aiohttp.ClientError as error:

@@ -18,6 +18,7 @@ from broker_bridge.errors import (
     RetryLaterError,
     TargetTimeoutError,
     TargetUnavailableError,
+    TargetUnreachableError,
 )
 from broker_bridge.worker.targets.http import error_of
 
@@ -191,9 +192,29 @@ async def test_connection_refused() -> None:
         bound.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{bound.getsockname()[1]}/"
         async with target_at(url) as target:
-            with pytest.raises(TargetUnavailableError, match="cannot connect") as caught:
+            with pytest.raises(TargetUnreachableError, match="cannot connect") as caught:
                 await target.deliver(MESSAGE, CONTEXT)
     assert (caught.value.target_code, caught.value.where) == ("connect", url)
+
+
+async def test_a_connection_that_nobody_takes_never_reached_the_target() -> None:
+    """Who listens and accepts nothing, with a full backlog, lets connections hang as a firewall does."""
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        taken = []
+        try:
+            for _ in range(8):
+                taken.append(socket.socket())
+                taken[-1].setblocking(False)
+                taken[-1].connect_ex(full.getsockname())
+            async with target_at(f"http://127.0.0.1:{full.getsockname()[1]}/", timeout="400ms") as target:
+                with pytest.raises(TargetUnreachableError, match="nobody takes the connection") as caught:
+                    await target.deliver(MESSAGE, CONTEXT)
+        finally:
+            for one in taken:
+                one.close()
+    assert not caught.value.spends_attempt
 
 
 @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])

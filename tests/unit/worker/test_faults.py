@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from orders import GROUP, place, shop
+from orders import GROUP, place, shop, target_within
 
 from broker_bridge import Context, Message
 from broker_bridge.core.dead_letter import write_redrive
@@ -131,13 +131,16 @@ def test_row_9_sigterm_lets_the_handler_end_and_gives_the_rest_back() -> None:
 def test_row_13_a_handler_that_hangs_is_broken_off_and_the_attempt_counted() -> None:
     attempts: list[int] = []
 
-    async def handle(_: Message[dict[str, Any]], context: Context) -> None:
-        attempts.append(context.attempt)
-        await asyncio.sleep(86_400)
+    async def handle(message: Message[dict[str, Any]], context: Context) -> None:
+        if message.value["order_id"] == "o-0001":
+            attempts.append(context.attempt)
+            await asyncio.sleep(86_400)
 
     async def scenario() -> None:
-        async with InMemoryBridge(shop(handle, retry={"in_place": 2})) as world:
+        async with InMemoryBridge(shop(handle, retry={"in_place": 2}, target=target_within("30s"))) as world:
             await place(world, 1)
+            await asyncio.sleep(30.05)
+            await place(world, 2, customer="another")  # is answered: what hangs hangs by itself
             await world.settled()
             (letter,) = world.dead_letters(GROUP)
             assert (letter.failure.code, letter.failure.attempts) == ("target_timeout", 2)
