@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 import struct
 import zlib
+from functools import lru_cache
 from typing import NamedTuple
 
 from broker_bridge.errors import ClaimUnreadableError, UsageError
@@ -226,6 +227,7 @@ class StoredClaim(NamedTuple):
 FORMAT = struct.Struct(">BBHHHH8sQQ8s8s16sQ")
 """The version, then the fields of ``StoredClaim`` in their order: 74 bytes, big endian."""
 
+_ORIGIN = struct.Struct(">IIQ")
 _STATES = {int(state): state for state in ClaimState}
 
 
@@ -260,7 +262,12 @@ def _check_attempt(attempt: int) -> None:
 
 def pack_origin(topic: str, partition: int, offset: int) -> bytes:
     """Source coordinates in 16 bytes: CRC-32 of the topic's name, partition, offset, big endian."""
-    return struct.pack(">IIQ", zlib.crc32(topic.encode()), partition, offset)
+    return _ORIGIN.pack(_topic_crc(topic), partition, offset)
+
+
+@lru_cache(maxsize=1_024)
+def _topic_crc(topic: str) -> int:
+    return zlib.crc32(topic.encode())
 
 
 def pack_place(partition: int, offset: int) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import blake2b
 
 from broker_bridge.core.claim import NO_REPLAY
@@ -12,8 +13,13 @@ _EMPTY = b"\xff" * 8
 def claim_key(idempotency_key: str, *, namespace: str = "") -> bytes:
     """16 bytes: BLAKE2b of the namespace (the route's source topic) and the idempotency key, length-prefixed so that
     they cannot run together."""
+    return blake2b(_start(namespace) + idempotency_key.encode(), digest_size=16).digest()
+
+
+@lru_cache(maxsize=1_024)
+def _start(namespace: str) -> bytes:
     space = namespace.encode()
-    return blake2b(len(space).to_bytes(4, "big") + space + idempotency_key.encode(), digest_size=16).digest()
+    return len(space).to_bytes(4, "big") + space
 
 
 def payload_fingerprint(value: bytes | None) -> bytes:

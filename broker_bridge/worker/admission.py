@@ -28,8 +28,10 @@ class Admission:
         """Take records in; the answer is what is to be claimed now, in the order read."""
         now_ms = self._p.clock.now_ms()
         to_claim: list[Delivery] = []
+        part: PartitionState | None = None
         for record in records:
-            part = self._p.assignment.get(TopicPartition(record.topic, record.partition))
+            if part is None or part.tp != (record.topic, record.partition):  # they come partition by partition
+                part = self._p.assignment.get(TopicPartition(record.topic, record.partition))
             if part is None or part.gone:
                 continue
             if part.watermark.has_read(record.offset):
@@ -37,7 +39,7 @@ class Admission:
             delivery = self._delivery(record, part, now_ms)
             part.entered(record.offset)
             must_wait = part.waiting or not part.ready or delivery.due_ms > now_ms
-            if must_wait or self._must_wait_outside(delivery, now_ms, admitted=len(to_claim)):
+            if must_wait or (part.lane != SOURCE and self._must_wait_outside(delivery, now_ms, admitted=len(to_claim))):
                 part.waiting.append(delivery)
             elif not self._set_aside(delivery):
                 to_claim.append(delivery)
@@ -117,7 +119,7 @@ class Admission:
     def _set_aside(self, delivery: Delivery) -> bool:
         """In hand from here on. Settle or park a source record without a claim where the parked set already says what
         becomes of it."""
-        self._p.enter((delivery,))
+        self._p.enter(delivery)
         key, parked = delivery.record.key, delivery.part.parked
         if not delivery.from_source or key is None or not len(parked) or self._p.route.order != "key":
             return False

@@ -72,14 +72,19 @@ class ClaimStage:
             await self._held_keys.look(markers)
             batch = [delivery for delivery in batch if not delivery.is_marker]
         answers, asked = await self._ask(batch)
-        ready = 0
+        ready = granted = 0
         gone: list[Delivery] = []
         for delivery, answer in zip(asked, answers, strict=True):
             if delivery.part.gone:
                 delivery.token = answer.token
                 gone.append(delivery)
+            elif answer.status is ClaimStatus.GRANTED:
+                granted += 1
+                ready += self._granted(delivery, answer)
             else:
-                ready += await self._apply(delivery, answer)
+                ready += await self._refused(delivery, answer)
+        if granted:
+            self._p.metrics.claim(self._p.route.name, "granted", granted)
         if ready:
             self._p.work.wake(ready)
         await give_back(self._p, self._store, gone)
@@ -142,12 +147,10 @@ class ClaimStage:
         self._p.paused.add(PAUSED_BY_STORE)
         self._p.metrics.store_error(self._p.route.name)
 
-    async def _apply(self, delivery: Delivery, answer: ClaimAnswer) -> int:
-        """What the answer means for the delivery; 1 where it is ready to run."""
+    async def _refused(self, delivery: Delivery, answer: ClaimAnswer) -> int:
+        """What the answer means for the delivery; 1 where it has a place in the lanes."""
         self._p.metrics.claim(self._p.route.name, answer.status.name.lower())
         match answer.status:
-            case ClaimStatus.GRANTED:
-                return self._granted(delivery, answer)
             case ClaimStatus.BUSY:
                 return await self._busy(delivery, answer)
             case ClaimStatus.CONFLICT:
@@ -158,27 +161,34 @@ class ClaimStage:
                 return self._drop(delivery, "already_dead", unpark=True)
             case ClaimStatus.SUPERSEDED:
                 return self._superseded(delivery, answer)
+            case ClaimStatus.GRANTED:
+                raise AssertionError("a grant is no refusal")
 
     def _granted(self, delivery: Delivery, answer: ClaimAnswer) -> int:
         delivery.token, delivery.crashes, delivery.busy_count = answer.token, answer.crashes, 0
         delivery.attempt = max(delivery.attempt, answer.attempt)
         delivery.tries = max(delivery.tries, answer.tries)
         self._p.held[delivery] = None
-        if answer.crashes:
-            self._p.metrics.crash_takeover(self._p.route.name)
-            self._p.log.warning(
-                events.CLAIM_TAKEN_OVER, origin=str(delivery.origin), crashes=answer.crashes, fencing_token=answer.token
-            )
-        if is_deadly(answer, self._p.route.claims.crash_limit):
-            self._p.report(
-                delivery,
-                CrashSuspectError(
-                    f"{answer.crashes} workers died with this message in hand, and it was started each time",
-                    remedy="try it alone with: broker-bridge dlq show, then replay it once the handler is fixed",
-                ),
-            )
+        if answer.crashes and self._is_deadly(delivery, answer):
             return 0
         return self._into_lanes(delivery, delay_ms=0)
+
+    def _is_deadly(self, delivery: Delivery, answer: ClaimAnswer) -> bool:
+        """Tell of a claim that was taken over; whether its message is set aside for that."""
+        self._p.metrics.crash_takeover(self._p.route.name)
+        self._p.log.warning(
+            events.CLAIM_TAKEN_OVER, origin=str(delivery.origin), crashes=answer.crashes, fencing_token=answer.token
+        )
+        if not is_deadly(answer, self._p.route.claims.crash_limit):
+            return False
+        self._p.report(
+            delivery,
+            CrashSuspectError(
+                f"{answer.crashes} workers died with this message in hand, and it was started each time",
+                remedy="try it alone with: broker-bridge dlq show, then replay it once the handler is fixed",
+            ),
+        )
+        return True
 
     def _into_lanes(self, delivery: Delivery, *, delay_ms: int) -> int:
         if delivery.queued:

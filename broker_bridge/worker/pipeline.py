@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -119,10 +118,10 @@ class Pipeline:
             return 0
         return max(0, self.route.max_in_flight - self.in_flight)
 
-    def enter(self, deliveries: Sequence[Delivery]) -> None:
-        """These are in hand now."""
-        self.in_flight += len(deliveries)
-        self.in_flight_bytes += sum(delivery.size for delivery in deliveries)
+    def enter(self, delivery: Delivery) -> None:
+        """It is in hand now."""
+        self.in_flight += 1
+        self.in_flight_bytes += delivery.size
 
     def queue(self, delivery: Delivery) -> None:
         """Put into the key lanes, behind earlier ones of its key."""
