@@ -84,7 +84,7 @@ class KafkaProducer:
         answers: Answers = [None] * len(records)
         session = await self._acquire(deadline)
         with session.used():
-            counts = await self._partition_counts(session, {record.topic for record in records}, deadline)
+            counts = await self._partition_counts(session, _wanted(records), deadline)
             shares = self._share_out(records, counts, answers)
             waiting = {tp: self._build(session, records, indices, answers) for tp, indices in shares.items()}
         while waiting := {tp: batches for tp, batches in waiting.items() if batches}:
@@ -100,12 +100,14 @@ class KafkaProducer:
 
     # -- which partition
 
-    async def _partition_counts(self, session: ProducerSession, topics: set[str], deadline: float) -> dict[str, int]:
+    async def _partition_counts(
+        self, session: ProducerSession, wanted: dict[str, int], deadline: float
+    ) -> dict[str, int]:
         """Partition counts of those that exist. Nothing was tried yet, so trouble is raised."""
         try:
             with translated(self._settings.bootstrap):
                 async with asyncio.timeout_at(deadline):
-                    return await session.partition_counts(topics)
+                    return await session.partition_counts(wanted)
         except TransportError:
             self._retire(session)
             raise
@@ -238,6 +240,14 @@ class KafkaProducer:
         if self._session is session:
             self._session = None
         self._parted = {earlier for earlier in self._parted if not earlier.is_gone} | {session}
+
+
+def _wanted(records: Sequence[OutgoingRecord]) -> dict[str, int]:
+    """How many partitions each topic must have at least for these records to have a place."""
+    wanted: dict[str, int] = {}
+    for record in records:
+        wanted[record.topic] = max(wanted.get(record.topic, 1), (record.partition or 0) + 1)
+    return wanted
 
 
 def _append(batch: _Batch, record: OutgoingRecord, headers: list[Header]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Self
 
@@ -56,11 +56,15 @@ class ProducerSession:
             raise
         return session
 
-    async def partition_counts(self, topics: set[str]) -> dict[str, int]:
+    async def partition_counts(self, wanted: Mapping[str, int]) -> dict[str, int]:
         """Partition counts of those topics that exist. Never asks for a topic by name before it is known to exist:
-        that could create it."""
+        that could create it. Looks again at those that are known to have fewer partitions than ``wanted``: some may
+        have been added, and aiokafka by itself looks every five minutes."""
         cluster = self.client.client.cluster
-        found = {topic: len(cluster.partitions_for_topic(topic) or ()) for topic in topics}
+        found = {topic: len(cluster.partitions_for_topic(topic) or ()) for topic in wanted}
+        if any(0 < found[topic] < count for topic, count in wanted.items()):
+            await self.client.client.force_metadata_update()
+            found = {topic: len(cluster.partitions_for_topic(topic) or ()) for topic in wanted}
         unknown = {topic for topic, count in found.items() if not count}
         for attempt in range(_APPEAR_TRIES if unknown else 0):
             existing = (await self.client.client.fetch_all_metadata()).topics()
