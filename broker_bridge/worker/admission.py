@@ -26,7 +26,7 @@ class Admission:
 
     def admit(self, records: Sequence[Record]) -> list[Delivery]:
         """Take records in; the answer is what is to be claimed now, in the order read."""
-        now_ms = self._p.clock.now_ms()
+        now_ms = self._p.ticks_ms
         to_claim: list[Delivery] = []
         part: PartitionState | None = None
         for record in records:
@@ -47,7 +47,7 @@ class Admission:
 
     def due(self, now_ms: int) -> list[Delivery]:
         """What was held back and may go on, as far as there is room: the parked set is known, and a retry-lane record
-        has fallen due."""
+        has fallen due by the event loop's clock."""
         found: list[Delivery] = []
         for part in self._p.assignment.states():
             waiting = part.waiting
@@ -92,11 +92,11 @@ class Admission:
 
     def _read_lane_headers(self, delivery: Delivery, now_ms: int) -> None:
         """A worker whose clock is ahead, or garbage, may put a due time far off: no message waits longer than its lane
-        is long."""
+        is long. Nor where this worker's own clock is set back: from here on the event loop's counts."""
         found = dict(delivery.record.headers)
         longest_ms = self._p.retry.lanes_ms[delivery.lane] if delivery.lane >= 0 else 0
         delivery.attempt = min(h.int_in(found, h.ATTEMPT, 0), MAX_ATTEMPT)
-        delivery.due_ms = min(h.int_in(found, h.DUE_MS, 0), now_ms + longest_ms)
+        delivery.due_ms = now_ms + min(h.int_in(found, h.DUE_MS, 0) - self._p.clock.now_ms(), longest_ms)
         delivery.first_failure_ms = h.int_in(found, h.FIRST_FAILURE_MS, 0) or None
         delivery.is_marker = delivery.lane >= 0 and h.text_in(found, h.HELD) == "1"
         delivery.error_code = h.text_in(found, h.ERROR_CODE) or ""

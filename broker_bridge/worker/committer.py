@@ -18,6 +18,7 @@ class Committer:
     def __init__(self, pipeline: Pipeline, consumer: GroupConsumer) -> None:
         self._p = pipeline
         self._consumer = consumer
+        self._one_by_one = asyncio.Lock()
 
     async def run(self) -> None:
         """Commit at the route's interval until cancelled."""
@@ -30,8 +31,16 @@ class Committer:
         again and skipped.
 
         A state that a later assignment of its partition has replaced is left out: others may have committed more in
-        between (I4).
+        between (I4). So is every watermark but the newest: one commit at a time, for a client that waits for its
+        coordinator sends them again in any order::
+
+            every 200 ms      commit 5 ── no coordinator · · · · · · · · · · sent again: 5
+            partition goes                    commit 6 ── answered: 6
         """
+        async with self._one_by_one:
+            await self._commit(states)
+
+    async def _commit(self, states: Iterable[PartitionState]) -> None:
         moved = {
             state: offset
             for state in states

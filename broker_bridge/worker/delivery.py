@@ -22,10 +22,10 @@ class Delivery:
     claim is granted, ``lease_end_s`` is until when it surely holds, by the event loop's clock. ``queued`` is true
     while the delivery is in the key lanes,
     ``overrun_s`` is when a handler that runs has overrun so far that its lease is not renewed any more.
-    ``due_ms`` is its lane's due time by the wall clock, ``ask_at_ms`` when to ask for its claim again by the event
-    loop's. ``error_code`` is that of its last failure; ``doubted_ms``, by the loop's clock, since when it is known to
-    have failed in a way that the target may be the cause of, -1 where it has not. ``probe`` while it tries a target
-    that was away. ``is_marker`` says that it only keeps a key held for a dead letter.
+    ``due_ms`` is its lane's due time, ``ask_at_ms`` when to ask for its claim again, both by the event loop's clock.
+    ``error_code`` is that of its last failure; ``doubted_ms``, by the loop's clock, since when it is known to have
+    failed in a way that the target may be the cause of, -1 where it has not. ``probe`` while it tries a target that
+    was away. ``is_marker`` says that it only keeps a key held for a dead letter.
     """
 
     record: Record

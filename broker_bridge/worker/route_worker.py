@@ -178,7 +178,7 @@ class RouteWorker:
 
     async def _read_once(self) -> None:
         pipeline = self.pipeline
-        now_ms = pipeline.clock.now_ms()
+        now_ms = pipeline.ticks_ms
         due = self._admission.due(now_ms) if not self._claims.full else []
         if due:
             self._claims.submit(due)

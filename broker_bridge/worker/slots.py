@@ -59,8 +59,8 @@ class Slots:
                 streak = 0
                 await self._p.work.wait()
                 continue
-            if delivery.crashes:
-                await self._note_start(delivery)
+            if delivery.crashes and not await self._note_start(delivery):
+                continue
             began_ms = self._p.ticks_ms
             waiting = self._begin(delivery, began_ms)
             if waiting is not None:
@@ -135,12 +135,27 @@ class Slots:
             return None
         return delivery.part.parked.lane_ahead(key, delivery.origin.offset)
 
-    async def _note_start(self, delivery: Delivery) -> None:
+    async def _note_start(self, delivery: Delivery) -> bool:
+        """Whether it may still start: that takes its time, and nothing starts of a partition that went meanwhile (I20),
+        or under a lease that ran out (I8)."""
         try:
             await self._suspects.before(delivery)
+            if delivery.part.gone:
+                await self._suspects.let_go(delivery)
         except asyncio.CancelledError:
             self._abort(delivery)
             raise
+        pipeline = self._p
+        if not delivery.part.gone and not self._has_run_out(delivery):
+            return True
+        self._suspects.after(delivery)
+        if delivery.probe:
+            pipeline.breaker.abandoned(pipeline.ticks_ms)
+        if delivery.part.gone:
+            pipeline.retire(delivery, settled=False)
+        else:
+            pipeline.postpone(delivery, delay_ms=0)
+        return False
 
     def _begin(self, delivery: Delivery, began_ms: int) -> Waiting | None:
         """Try the message. Most handlers end here; what is answered is one that waits."""

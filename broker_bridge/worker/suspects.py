@@ -17,6 +17,7 @@ from broker_bridge.core.claim import MAX_ATTEMPT, ClaimAnswer
 from broker_bridge.errors import StoreError
 from broker_bridge.idempotency.base import IdempotencyStore
 from broker_bridge.worker.delivery import Delivery
+from broker_bridge.worker.give_back import give_back
 from broker_bridge.worker.pipeline import Pipeline
 
 
@@ -39,7 +40,7 @@ class Suspects:
 
     async def before(self, delivery: Delivery) -> None:
         """Note the start, where the message was in a crash. Best effort: without the store it only takes one crash
-        more to tell."""
+        more to tell. The partition may be gone, and the lease over, when this returns."""
         if not delivery.crashes:
             return
         if self._runs_alone(delivery):
@@ -52,6 +53,10 @@ class Suspects:
             )
         except StoreError:
             self._p.metrics.store_error(route.name)
+
+    async def let_go(self, delivery: Delivery) -> None:
+        """It does not start after all: its partition is gone."""
+        await give_back(self._p, self._store, [delivery])
 
     def after(self, delivery: Delivery) -> None:
         """It ended, and the worker lives."""
