@@ -2,7 +2,8 @@
 #
 #   make demo     the whole story on real parts: Kafka, Redis, a Go service, a Rust service, failures, replay, audit
 #   make test     lint, types, layers, and all tests but the long ones
-#   make soak     what `make test` leaves out for its length: every fault, and every way to end the demo
+#   make soak     what `make test` leaves out for its length: every fault, every way to end the demo, and simulations
+#                 from a random seed on, for SIMULATION_SECONDS (600)
 #   make bench    throughput beside a hand-written loop
 #   make check    the quick part of `make test`: no servers
 
@@ -12,6 +13,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 ORDERS := examples/orders
 PAYMENTS := examples/payments
+SIMULATION_SECONDS ?= 600
 
 .PHONY: demo test soak check lint unit servers go rust bench setup clean
 .DEFAULT_GOAL := help
@@ -54,7 +56,8 @@ servers: setup
 	$(BIN)/python -m pytest tests/chaos
 
 soak: setup
-	$(BIN)/python -m pytest tests/integration tests/cli tests/chaos -m soak
+	$(BIN)/python tests/simulation --seconds $(SIMULATION_SECONDS)
+	$(BIN)/python -m pytest tests -m soak
 
 go:
 	cd $(ORDERS) && test -z "$$(gofmt -l .)" && go vet ./... && go test ./...

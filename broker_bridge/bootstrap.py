@@ -165,6 +165,7 @@ def make_worker(
     store: IdempotencyStore | None = None,
     clock: Clock | None = None,
     rng: random.Random | None = None,
+    codec: Codec | None = None,
     observe: Callable[[RouteConfig, Target], Target] | None = None,
 ) -> Worker:
     """A worker for the routes of ``config`` (or those named). ``handlers`` replace targets, by route name; ``observe``
@@ -176,7 +177,7 @@ def make_worker(
     clock = clock or SystemClock()
     transport = transport or open_transport(config, max_request_bytes=WORKER_REQUEST_BYTES)
     store = store or open_store(config)
-    codec = open_codec(config)
+    codec = codec or open_codec(config)
     metrics = WorkerMetrics(service=config.bridge.service)
     store, store_of = _stores(chosen, store, clock=clock, metrics=metrics)
     worker_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"

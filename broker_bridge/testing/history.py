@@ -7,7 +7,8 @@ judges the result.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
 from broker_bridge.clock import Clock
@@ -19,7 +20,9 @@ from broker_bridge.core.claim import (
     SettleKind,
     Settlement,
     SettleStatus,
+    StoredClaim,
 )
+from broker_bridge.errors import TransportError
 from broker_bridge.idempotency.memory import MemoryStore
 from broker_bridge.message import OutgoingRecord, Position, Record, TopicPartition
 from broker_bridge.transport.memory_log import MemoryLog
@@ -31,14 +34,23 @@ class Written(NamedTuple):
     record: Record
 
 
+class AcknowledgementLost(NamedTuple):
+    """The record is in the log, and its writer is told that nobody knows."""
+
+    position: Position
+
+
 class Granted(NamedTuple):
-    """A claim was granted; ``crashes`` counts how often it was taken over so far, ``lease_end_ms`` is when it ends."""
+    """A claim was granted; ``crashes`` counts how often it was taken over so far, ``lease_end_ms`` is when it ends.
+    ``fingerprint`` and ``replay`` are those of the request."""
 
     key: bytes
     nonce: bytes
     token: int
     crashes: int
     lease_end_ms: int
+    fingerprint: bytes
+    replay: bytes
 
 
 class Renewed(NamedTuple):
@@ -55,6 +67,30 @@ class Settled(NamedTuple):
     key: bytes
     token: int
     kind: SettleKind
+
+
+class Lost(NamedTuple):
+    """The store has lost what it acknowledged of these keys (window W3)."""
+
+    keys: frozenset[bytes]
+
+
+class StoreSilent(NamedTuple):
+    """From here on a worker got no answer of the store."""
+
+    worker: str
+
+
+class StoreAnswered(NamedTuple):
+    """The store answered that worker again."""
+
+    worker: str
+
+
+class Crashed(NamedTuple):
+    """A worker is dead: nothing of what it still tries has an effect."""
+
+    worker: str
 
 
 class Committed(NamedTuple):
@@ -100,7 +136,9 @@ class Ended(NamedTuple):
 class Effect(NamedTuple):
     """The handler had its effect."""
 
+    worker: str
     key: bytes
+    origin: Position
     token: int
 
 
@@ -111,20 +149,39 @@ class Fault(NamedTuple):
 
 
 Event: TypeAlias = (
-    Written | Granted | Renewed | Settled | Committed | Assigned | Revoked | Started | Ended | Effect | Fault
+    Written
+    | AcknowledgementLost
+    | Granted
+    | Renewed
+    | Settled
+    | Lost
+    | StoreSilent
+    | StoreAnswered
+    | Crashed
+    | Committed
+    | Assigned
+    | Revoked
+    | Started
+    | Ended
+    | Effect
+    | Fault
 )
 
 
 class History:
-    """Events with the time each happened, in ms of ``clock``."""
+    """Events with the time each happened, in ms of ``clock``. ``watch`` is told of each as it happens."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, watch: Callable[[int, Event], None] | None = None) -> None:
         self._clock = clock
+        self._watch = watch
         self.events: list[tuple[int, Event]] = []
 
     def add(self, event: Event) -> None:
         """It happens now."""
-        self.events.append((self._clock.now_ms(), event))
+        now_ms = self._clock.now_ms()
+        self.events.append((now_ms, event))
+        if self._watch is not None:
+            self._watch(now_ms, event)
 
     def __iter__(self) -> Iterator[tuple[int, Event]]:
         return iter(self.events)
@@ -136,9 +193,19 @@ class RecordingLog(MemoryLog):
     def __init__(self, history: History) -> None:
         super().__init__()
         self._history = history
+        self._written: list[Position] = []
+
+    def append(self, outgoing: OutgoingRecord, *, now_ms: int) -> Position | TransportError:
+        """See ``MemoryLog.append``."""
+        self._written.clear()
+        answer = super().append(outgoing, now_ms=now_ms)
+        if self._written and not isinstance(answer, Position):
+            self._history.add(AcknowledgementLost(self._written[0]))
+        return answer
 
     def _write(self, outgoing: OutgoingRecord, now_ms: int) -> Position:
         position = super()._write(outgoing, now_ms)
+        self._written.append(position)
         written = self.partition(TopicPartition(position.topic, position.partition)).at(position.offset)
         assert written is not None
         self._history.add(Written(written))
@@ -146,18 +213,59 @@ class RecordingLog(MemoryLog):
 
 
 class RecordingStore(MemoryStore):
-    """A store that notes every change it applies."""
+    """A store that notes every change it applies, and can lose the latest of them."""
 
     def __init__(self, clock: Clock, history: History) -> None:
         super().__init__(clock)
         self._history = history
         self._now_ms = clock.now_ms
+        self.answered = False  # whether anybody can know what it held
+        self._journal: deque[tuple[int, tuple[str, bytes], tuple[StoredClaim, int] | None]] = deque(maxlen=500)
+
+    async def claim(self, group: str, requests: Sequence[ClaimRequest], *, lease_ms: int) -> list[ClaimAnswer]:
+        """See ``MemoryStore.claim``."""
+        answers = await super().claim(group, requests, lease_ms=lease_ms)
+        self.answered = True
+        return answers
+
+    def forget_all(self) -> None:
+        """See ``MemoryStore.forget_all``."""
+        keys = frozenset(key for _, key in self._kept)
+        super().forget_all()
+        self._journal.clear()
+        self._history.add(Lost(keys))
+
+    def forget_latest(self, within_ms: int) -> None:
+        """Lose what was written in the last ``within_ms``, as a failover to a replica that is behind would."""
+        after_ms = self._now_ms() - within_ms
+        keys: set[bytes] = set()
+        while self._journal and self._journal[-1][0] >= after_ms:
+            _, place, before = self._journal.pop()
+            keys.add(place[1])
+            self._kept.pop(place, None)
+            if before is not None:
+                self._kept[place] = before
+        self._history.add(Lost(frozenset(keys)))
+
+    def _write(self, group: str, key: bytes, stored: StoredClaim, ttl_ms: int) -> None:
+        self._journal.append((self._now_ms(), (group, key), self._kept.get((group, key))))
+        super()._write(group, key, stored, ttl_ms)
 
     def _claim_one(self, group: str, request: ClaimRequest, lease_ms: int) -> ClaimAnswer:
         answer = super()._claim_one(group, request, lease_ms)
         if answer.status is ClaimStatus.GRANTED:
             lease_end_ms = self._now_ms() + lease_ms
-            self._history.add(Granted(request.key, request.nonce, answer.token, answer.crashes, lease_end_ms))
+            self._history.add(
+                Granted(
+                    request.key,
+                    request.nonce,
+                    answer.token,
+                    answer.crashes,
+                    lease_end_ms,
+                    request.fingerprint,
+                    request.replay,
+                )
+            )
         return answer
 
     def _renew_one(self, group: str, held: Held, lease_ms: int) -> bool:

@@ -24,12 +24,13 @@ from broker_bridge.bootstrap import make_worker, open_codec, open_producer
 from broker_bridge.bridge import Bridge
 from broker_bridge.clock import Clock
 from broker_bridge.config import RouteConfig
+from broker_bridge.contracts.codec import Codec
 from broker_bridge.core.dead_letter import DeadLetter, read_dead_letter
 from broker_bridge.errors import NotFoundError
 from broker_bridge.idempotency.memory import MemoryStore
 from broker_bridge.message import Record
 from broker_bridge.testing.history import History
-from broker_bridge.testing.lifeline import WORKER, Lifeline, StoreLine, TransportLine
+from broker_bridge.testing.lifeline import WORKER, Interference, Lifeline, StoreLine, TransportLine
 from broker_bridge.testing.virtual_time import LoopClock
 from broker_bridge.transport.memory import MemoryLog, MemoryTransport
 from broker_bridge.worker.supervisor import Worker
@@ -59,8 +60,7 @@ class RunningWorker:
 
     async def crash(self) -> None:
         """End on the spot, as SIGKILL would: nothing is given back, committed or said goodbye to."""
-        self.line.cut = True
-        self.line.polling.set()
+        self.line.cut_off()
         self.task.cancel()
         self._world.workers.pop(self.line.name, None)
         await asyncio.gather(self.task, return_exceptions=True)
@@ -76,7 +76,7 @@ class InMemoryBridge:
 
     ``log`` and ``store`` may be given to outlive one bridge (a crash, a restart) and take faults to order. Topics that
     the routes name are created with ``partitions`` partitions. ``seed`` decides nonces and jitter; ``history`` is told
-    what workers do.
+    what workers do; ``interference`` is asked around each of their calls.
     """
 
     def __init__(
@@ -89,14 +89,20 @@ class InMemoryBridge:
         clock: Clock | None = None,
         seed: int = 1,
         history: History | None = None,
+        interference: Interference | None = None,
+        codec: Codec | None = None,
     ) -> None:
         self._bridge = bridge
+        self._config = bridge.config.model_copy(
+            update={"health": bridge.config.health.model_copy(update={"listen": None})}
+        )
+        self._interference = interference
         self._partitions = partitions
         self.clock: Clock = clock or LoopClock()
         self.log = log or MemoryLog()
         self.store = store or MemoryStore(self.clock)
         self.transport = MemoryTransport(self.clock, log=self.log)
-        self.codec = open_codec(bridge.config)
+        self.codec = codec or open_codec(bridge.config)
         self.producer = open_producer(bridge.config, transport=self.transport, codec=self.codec, clock=self.clock)
         self.history = history
         self.workers: dict[str, RunningWorker] = {}
@@ -125,18 +131,18 @@ class InMemoryBridge:
         for running in list(self.workers.values()):
             await running.stop()
 
-    def start_worker(self, name: str = "worker-1") -> RunningWorker:
-        """Start a worker process, so to speak. Several of different names share the work."""
-        line = Lifeline(name, self.transport, self.history)
+    def start_worker(self, name: str = "worker-1", *, clock: Clock | None = None) -> RunningWorker:
+        """Start a worker process, so to speak, with a wall clock of its own if need be. Several of different names
+        share the work."""
+        line = Lifeline(name, self.transport, self.history, self._interference)
         worker = make_worker(
-            self._bridge.config.model_copy(
-                update={"health": self._bridge.config.health.model_copy(update={"listen": None})}
-            ),
+            self._config,
             handlers=self._bridge.handlers,
             transport=TransportLine(line),
             store=StoreLine(line, self.store),
-            clock=self.clock,
+            clock=clock or self.clock,
             rng=self._rng,
+            codec=self.codec,
         )
         running = self.workers[name] = RunningWorker(self, line, worker)
         return running

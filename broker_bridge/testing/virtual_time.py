@@ -12,8 +12,10 @@ use the in-memory transport and store.
 from __future__ import annotations
 
 import asyncio
+import heapq
+import itertools
 import selectors
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -21,6 +23,8 @@ T = TypeVar("T")
 START_MS = 1_790_000_000_000
 """Where virtual wall time begins (2026-09-21T14:13:20Z)."""
 _DEADLOCK_S = 5.0
+_LOOK_EVERY = 16
+"""Steps with work to do between two looks at real sockets and threads."""
 
 
 class DeadlockError(RuntimeError):
@@ -33,8 +37,17 @@ class _SkippingSelector(selectors.DefaultSelector):
     def __init__(self) -> None:
         super().__init__()
         self.now_s = 0.0
+        self.steps = 0
+        self.interrupts: list[tuple[int, int, Callable[[], None]]] = []
+        self.serial = itertools.count()
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self.steps += 1
+        if self.interrupts and self.interrupts[0][0] <= self.steps:
+            heapq.heappop(self.interrupts)[2]()
+            timeout = 0  # it may have made work
+        if timeout is not None and timeout <= 0 and self.steps % _LOOK_EVERY:
+            return []  # there is work; a look at the real world costs more than most of it
         found = super().select(0)
         if found or (timeout is not None and timeout <= 0):
             return found
@@ -57,6 +70,12 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         """Virtual seconds since the loop was made."""
         return self._skipping.now_s
+
+    def interrupt(self, after_steps: int, action: Callable[[], None]) -> None:
+        """Call ``action`` between two steps of the loop, so many steps from now: anywhere that code can be suspended,
+        which no timer would hit."""
+        interrupts = self._skipping.interrupts
+        heapq.heappush(interrupts, (self._skipping.steps + after_steps, next(self._skipping.serial), action))
 
 
 class LoopClock:

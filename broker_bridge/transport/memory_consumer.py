@@ -46,6 +46,11 @@ class MemoryConsumer:
         self._revoking: asyncio.Future[None] | None = None
         self._failure: BaseException | None = None
 
+    @property
+    def generation(self) -> int:
+        """The group's generation that this member got its partitions in."""
+        return self._generation
+
     async def start(self) -> None:
         """Join the group and return with partitions assigned."""
         self._log.check_available()

@@ -1,91 +1,106 @@
-"""A shop under attack, decided by one seed: what is ordered, what the handler does with it, who crashes, what fails."""
+"""A shop under attack, run by a plan: what is ordered, what the handler does with it, who crashes, what fails."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
+import functools
+import json
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from happenings import GROUP, ORDER, TOPIC, Happenings, SkewedClock
+from weather import Weather
+from worlds import Plan, Step, plan_of
+
 from broker_bridge import Bridge, Context, Message, RejectedError, RetryLaterError
+from broker_bridge.bootstrap import open_codec
+from broker_bridge.config import BridgeConfig
+from broker_bridge.contracts.codec import Codec
 from broker_bridge.core.identity import claim_key
-from broker_bridge.errors import DeliveryTimeoutError, StoreError, TargetUnavailableError, TransportError
-from broker_bridge.headers import TRACE, TRACEPARENT
-from broker_bridge.idempotency.memory import Failure
-from broker_bridge.message import Record
+from broker_bridge.errors import StoreError, TargetUnavailableError, TransportError
+from broker_bridge.observability import names
 from broker_bridge.testing import InMemoryBridge, LoopClock, run_virtual
 from broker_bridge.testing.history import Assigned, Effect, Ended, Fault, History, RecordingLog, RecordingStore, Started
-from broker_bridge.testing.invariants import Terms, violations
+from broker_bridge.testing.in_memory import RunningWorker
+from broker_bridge.testing.invariants import Checker, Terms
 from broker_bridge.testing.lifeline import WORKER
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
-TOPIC, GROUP, ORDER = "orders.placed", "payments", "shop.OrderPlaced"
-PARTITIONS = 2
-LANES = ("1s", "4s")
-IN_PLACE = 2
-POLICIES: dict[str, Any] = {
-    "concurrency": 4,
-    "max_in_flight": 30,
-    "poll_records": 10,
-    "commit_interval": "200ms",
-    "target": {"kind": "python", "handler": "embedded:handler", "timeout": "2s"},
-    "claims": {"lease": "3s", "crash_limit": 50},
-    "retry": {"in_place": IN_PLACE, "base": "50ms", "max": "200ms", "budget_floor": 1, "lanes": list(LANES)},
-    "breaker": {"window": 10, "open": "300ms", "max_open": "1s"},
-    "shutdown": {"drain": "1s"},
-}
-QUIET_WITHIN_MS = 200_000
-FATES = {"fine": 60, "poison": 6, "refused": 5, "transient": 14, "slow": 8, "busy": 4, "away": 3}
+QUIET_WITHIN_MS = 300_000
 
 
-class ShopWorld:
-    """One run. ``world`` is the bridge in memory, ``history`` what happened."""
+class ShopWorld(Happenings):
+    """One run. ``world`` is the bridge in memory, ``history`` what happened, ``checker`` what it breaks."""
 
-    def __init__(self, seed: int) -> None:
-        self.rng = random.Random(seed)
-        self.seed = seed
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.rng = random.Random(plan.seed)
+        config, codec = _prepared(json.dumps(plan.policies, sort_keys=True))
         self.clock = LoopClock()
-        self.history = History(self.clock)
+        self.bridge = Bridge(config=config)
+        self.bridge.handler(GROUP)(self._handle)
+        self.route = config.routes[0]
+        self.checker = Checker(self._terms())
+        self.history = History(self.clock, self.checker.see)
         self.log = RecordingLog(self.history)
         self.store = RecordingStore(self.clock, self.history)
-        self.bridge = Bridge(schemas=SCHEMAS, service="simulation")
-        self.bridge.route(TOPIC, group=GROUP, contract=ORDER, **POLICIES)(self._handle)
+        self.weather = Weather(random.Random(plan.seed + 1), plan.latency, self._died_at_call)
         self.world = InMemoryBridge(
             self.bridge,
-            partitions=PARTITIONS,
+            partitions=plan.partitions,
             log=self.log,
             store=self.store,
             clock=self.clock,
-            seed=seed,
+            seed=plan.seed,
             history=self.history,
+            interference=self.weather,
+            codec=codec,
         )
-        self.orders: list[tuple[int, str, str]] = []
+        self.orders: list[dict[str, Any]] = []
         self.tries: Counter[str] = Counter()
+        self.calm = False
+        self.healthy = False
+        self.mended: set[str] = set()
         self.pending: set[asyncio.Task[None]] = set()
         self.died: list[str] = []
+        self.clocks: dict[str, SkewedClock] = {}
+        self.everyone: list[RunningWorker] = []
         self.serial = 1
+        self.flushed = False
 
-    @property
-    def terms(self) -> Terms:
-        """What the checker must know of the route."""
-        route = self.bridge.config.routes[0]
-        names = route.lane_names
-        lanes = tuple(names.read(route.retry.lanes_ms))
-        return Terms(TOPIC, lanes, names.dead_letter, IN_PLACE + len(LANES), IN_PLACE)
+    def _terms(self) -> Terms:
+        route, lanes = self.route, self.route.lane_names
+        retry = route.retry
+        return Terms(
+            topic=TOPIC,
+            lanes=tuple(lanes.retries(retry.lanes_ms)),
+            redrive=lanes.redrive,
+            dead_letter=lanes.dead_letter,
+            max_attempts=retry.in_place + len(retry.lanes_ms),
+            in_place=retry.in_place,
+            output=route.output.topic if route.output else None,
+            ordered=route.order == "key",
+            holds=route.dead_letter.on_dead == "hold",
+            guarded=route.claims.on_redis_down == "block",
+            true_clocks="clock jump" not in self.plan.kind.steps,
+            limited=self.plan.kind.name == "limit",
+        )
 
     # -- the handler
 
-    async def _handle(self, message: Message[dict[str, Any]], context: Context) -> None:
+    async def _handle(self, message: Message[dict[str, Any]], context: Context) -> dict[str, Any] | None:
         key = claim_key(message.idempotency_key, namespace=TOPIC)
         worker = WORKER.get()
+        self._alive(worker)
         self.history.add(Started(worker, key, message.origin, context.token, context.attempt))
         spent = False
         try:
             await self._meet_fate(message.value["note"], message.value["order_id"])
-            self.history.add(Effect(key, context.token))
+            await self.weather.while_paused(worker)
+            self._alive(worker)
+            self.history.add(Effect(worker, key, message.origin, context.token))
             spent = True
         except (RetryLaterError, TargetUnavailableError):
             raise  # may be held without an attempt spent
@@ -94,12 +109,20 @@ class ShopWorld:
             raise
         finally:
             self.history.add(Ended(worker, key, context.token, spent))
+        return _answer(message.value) if self.plan.kind.answers else None
+
+    def _alive(self, worker: str) -> None:
+        """The dead have no effects: what is left of a worker in this process is on its way out."""
+        if worker in self.checker.dead_workers:
+            raise asyncio.CancelledError
 
     async def _meet_fate(self, note: str, order_id: str) -> None:
         fate, number = note.split()
         self.tries[order_id] += 1
         early = self.tries[order_id] <= int(number)
-        await asyncio.sleep((1.0 if fate == "slow" else 0.01) * (int(number) + 1) / 3)
+        await asyncio.sleep((self.plan.kind.slow_s if fate == "slow" else 0.01) * (int(number) + 1) / 3)
+        if self.healthy or order_id in self.mended:
+            return
         if fate == "poison" or (fate == "transient" and early):
             raise ValueError(fate)
         if fate == "refused":
@@ -109,147 +132,98 @@ class ShopWorld:
         if fate == "away" and early:
             raise TargetUnavailableError(fate)
 
-    # -- what happens
+    # -- the run
 
     async def run(self) -> list[str]:
-        """Play, heal, wait for quiet, and judge."""
+        """Play, heal, wait for quiet, and judge. Ends with the first violation."""
         async with self.world:
-            for _ in range(self.rng.randint(25, 45)):
-                await self._step()
+            self.everyone += self.world.workers.values()
+            for step in self.plan.steps:
+                await self._take(step)
                 self._bury()
+                if self.found:
+                    return self.found
             await self._heal()
-            try:
-                await self.world.settled(within_ms=QUIET_WITHIN_MS)
-            except TimeoutError:
-                self.died.append("I21: not quiet in time")
-            await asyncio.sleep(1)
+            await self._wait_for_quiet()
             for running in list(self.world.workers.values()):
-                await self._end(running.line.name, running.stop())
-        return violations(self.history, self.terms) + self.died
+                await self._end(running.line.name, running.stop)
+        self._look_for_the_alarm()
+        return [*self.died, *self.checker.close()]
 
-    async def _step(self) -> None:
-        actions: dict[Callable[[], Awaitable[None]], int] = {
-            self._order: 40,
-            self._order_again: 8,
-            self._wait: 30,
-            self._join: 6,
-            self._leave: 4,
-            self._crash: 4,
-            self._evict: 3,
-            self._freeze: 4,
-            self._store_away: 3,
-            self._store_trouble: 5,
-            self._send_trouble: 5,
-            self._log_away: 2,
-        }
-        action = self.rng.choices(list(actions), list(actions.values()))[0]
-        await action()
+    @property
+    def found(self) -> list[str]:
+        """What was broken so far."""
+        return [*self.died, *self.checker.found]
 
-    async def _order(self) -> None:
-        for _ in range(self.rng.randint(1, 5)):
-            fate = self.rng.choices(list(FATES), list(FATES.values()))[0]
-            number = len(self.orders)
-            self.orders.append((number, f"c{self.rng.randint(1, 5)}", f"{fate} {self.rng.randint(1, 3)}"))
-            await self._send(*self.orders[-1])
-
-    async def _order_again(self) -> None:
-        if self.orders:
-            await self._send(*self.rng.choice(self.orders[-8:]))
-
-    async def _send(self, number: int, customer: str, note: str) -> None:
-        value = {
-            "order_id": f"o-{number:04d}",
-            "customer_id": customer,
-            "amount_cents": number,
-            "currency": "EUR",
-            "placed_at": 1_790_000_000_000,
-            "note": note,
-            "lines": [],
-            "channel": "web",
-        }
-        try:
-            await self.world.producer.send(TOPIC, value, key=customer, contract=ORDER, event_id=f"o-{number:04d}")
-        except TransportError:
-            return  # what is in the log is in the history
-
-    async def _wait(self) -> None:
-        await asyncio.sleep(self.rng.choice([0.005, 0.05, 0.3, 1.0, 3.5]))
-
-    async def _join(self) -> None:
-        if self.log.available and self.store.available and len(self.world.workers) < 3:
-            self._note("join")
-            self.serial += 1
-            self.world.start_worker(f"worker-{self.serial}")
-
-    async def _leave(self) -> None:
-        if len(self.world.workers) > 1:
-            self._note("leave")
-            running = self._any()
-            self._later(0.0, self._end(running.line.name, running.stop()))
-
-    async def _crash(self) -> None:
-        if self.world.workers:
-            self._note("crash")
-            running = self._any()
-            self._later(0.0, self._end(running.line.name, running.crash()))
-
-    async def _evict(self) -> None:
-        if self.world.workers:
-            self._note("evict")
-            self._later(0.0, self._any().evict())
-
-    async def _freeze(self) -> None:
-        """Polls stop for longer than the session: the worker becomes a zombie that works on."""
-        if self.world.workers:
-            self._note("freeze")
-            running = self._any()
-            running.line.polling.clear()
-            self._later(self.rng.choice([0.5, 2.0]), running.evict())
-            self._later(self.rng.choice([1.0, 4.0, 8.0]), self._thaw(running))
-
-    async def _thaw(self, running: Any) -> None:
-        running.line.polling.set()
-
-    async def _store_away(self) -> None:
-        if self.world.workers and self.rng.random() < 0.5:
-            line = self._any().line
-            line.store_away = True
-            self._later(self.rng.choice([0.3, 2.0, 5.0]), self._set(line, "store_away", False))
-        else:
-            self.store.available = False
-            self._later(self.rng.choice([0.3, 2.0, 5.0]), self._set(self.store, "available", True))
-        self._note("store away")
-
-    async def _store_trouble(self) -> None:
-        self._note("store trouble")
-        self.store.fail_next(self.rng.randint(1, 3), how=self.rng.choice(list(Failure)))
-
-    async def _send_trouble(self) -> None:
-        self._note("send trouble")
-        names = self.bridge.config.routes[0].lane_names
-        topic = self.rng.choice([names.dead_letter, *names.retries(self.bridge.config.routes[0].retry.lanes_ms)])
-        if self.rng.random() < 0.5:
-            self.log.lose_next_acks(self.rng.randint(1, 3), topic=topic)
-        else:
-            self.log.fail_next_sends(self.rng.randint(1, 5), DeliveryTimeoutError("no answer"), topic=topic)
-
-    async def _log_away(self) -> None:
-        self._note("log away")
-        self.log.available = False
-        self._later(self.rng.choice([0.3, 2.0]), self._set(self.log, "available", True))
-
-    async def _set(self, owner: Any, name: str, value: bool) -> None:
-        setattr(owner, name, value)
+    async def _take(self, step: Step) -> None:
+        rng = random.Random(step.seed)
+        if step.action not in _QUIET_STEPS:
+            self.history.add(Fault(step.action))
+        await getattr(self, "_" + step.action.replace(" ", "_"))(rng)
 
     async def _heal(self) -> None:
+        self.calm = True
+        self.weather.clear()
         while self.pending:
             await asyncio.gather(*self.pending)
-        self._note("healed")
+        self.history.add(Fault("healed"))
         self._bury()
         self.log._faults.clear()
         self.store._failures.clear()
+        for clock in self.clocks.values():
+            clock.offset_ms = 0
+        self.healthy = self.plan.kind.name in ("hold", "limit")
+        for running in list(self.world.workers.values()):
+            if running.worker.routes[0].pipeline.stopped:
+                await self._end(running.line.name, running.stop)
         if not self.world.workers:
-            self.world.start_worker(f"worker-{self.serial + 1}")
+            self._start()
+        await self._place(random.Random(self.plan.seed), "last", "fine 1")
+
+    async def _wait_for_quiet(self) -> None:
+        deadline_ms = self.clock.now_ms() + QUIET_WITHIN_MS
+        while not self.found:
+            try:
+                await self.world.settled(within_ms=15_000)
+                await asyncio.sleep(1)
+                return
+            except TimeoutError:
+                self._bury()
+                self._replay_what_holds()
+            except (StoreError, TransportError):
+                self._bury()
+            if self.clock.now_ms() > deadline_ms:
+                waiting = sorted(str(at) for at in self._unsettled())
+                self.died.append(f"I21 not quiet in time: {waiting[:6]}")
+                self._suspect_a_waiting_one()
+
+    def _unsettled(self) -> list[Any]:
+        committed = self.log.committed.get(GROUP, {})
+        topics = [TOPIC, *self.route.lane_names.read(self.route.retry.lanes_ms)]
+        return [
+            record.position
+            for topic in topics
+            for tp, partition in self.log.partitions(topic)
+            for record in partition.between(committed.get(tp, 0), partition.end, 10)
+        ]
+
+    def _suspect_a_waiting_one(self) -> None:
+        items = [self.checker.item_at[at] for at in self._unsettled() if at in self.checker.item_at]
+        if items:
+            self.checker.suspect = items[0].key
+
+    def _look_for_the_alarm(self) -> None:
+        """The last order was claimed after every loss, so somebody has to know of one."""
+        if not self.flushed:
+            return
+        told = 0.0
+        for running in self.everyone:
+            metrics = running.worker.routes[0].pipeline.metrics
+            told += metrics.windows.labels(GROUP, names.W3_CLAIMS_LOST)._value.get()
+        if not told:
+            self.died.append("W3 nobody was told that claims were lost")
+
+    # -- small things
 
     def _bury(self) -> None:
         """A worker that finds no log or no store at its start ends, rightly; one that was at work must never."""
@@ -258,60 +232,56 @@ class ShopWorld:
                 error = running.task.exception()
                 del self.world.workers[name]
                 if error is not None:
-                    self._died(name, error)
+                    self.gone(name, error)
 
-    def _died(self, name: str, error: BaseException) -> None:
+    def gone(self, name: str, error: BaseException) -> None:
         had_work = any(isinstance(event, Assigned) and event.worker == name for _, event in self.history)
-        if had_work or not isinstance(error, (StoreError, TransportError)):
-            self.died.append(f"{name} died: {error!r}")
-
-    # -- small things
-
-    def _any(self) -> Any:
-        return self.rng.choice(list(self.world.workers.values()))
-
-    def _note(self, what: str) -> None:
-        self.history.add(Fault(what))
-
-    def _later(self, delay_s: float, work: Awaitable[None]) -> None:
-        async def wait_and_do() -> None:
-            await asyncio.sleep(delay_s)
-            await work
-
-        task = asyncio.ensure_future(wait_and_do())
-        self.pending.add(task)
-        task.add_done_callback(self.pending.discard)
-
-    async def _end(self, name: str, ending: Awaitable[None]) -> None:
-        try:
-            await ending
-        except Exception as error:  # noqa: BLE001 - a worker that dies is a finding, not the end of the run
-            self._died(name, error)
+        if name not in self.checker.dead_workers and (had_work or not isinstance(error, (StoreError, TransportError))):
+            self.died.append(f"I21 {name} died: {error!r}")
 
 
-def simulate(seed: int) -> tuple[list[str], History]:
-    """Run one seed; what it breaks, and what happened."""
+_QUIET_STEPS = frozenset({"order", "order again", "wait"})
 
-    async def scenario() -> tuple[list[str], History]:
-        shop = ShopWorld(seed)
-        return await shop.run(), shop.history
+
+def _answer(order: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "payment_id": f"p-{order['order_id']}",
+        "order_id": order["order_id"],
+        "customer_id": order["customer_id"],
+        "amount_cents": order["amount_cents"],
+        "currency": "EUR",
+        "sequence": 1,
+        "captured_at": 1_790_000_000_000,
+    }
+
+
+@functools.cache
+def _prepared(policies: str) -> tuple[BridgeConfig, Codec]:
+    """What does not change from run to run: the configuration of these policies, and the compiled contracts."""
+    bridge = Bridge(schemas=SCHEMAS, service="simulation")
+
+    async def handler(_: Message[dict[str, Any]]) -> None: ...
+
+    bridge.route(TOPIC, group=GROUP, contract=ORDER, **json.loads(policies))(handler)
+    return bridge.config, _codec()
+
+
+@functools.cache
+def _codec() -> Codec:
+    return open_codec(Bridge(schemas=SCHEMAS).config)
+
+
+def play(plan: Plan) -> ShopWorld:
+    """Run a plan to its end. ``found`` of the world is what it broke."""
+
+    async def scenario() -> ShopWorld:
+        shop = ShopWorld(plan)
+        await shop.run()
+        return shop
 
     return run_virtual(scenario())
 
 
-def digest(history: History) -> str:
-    """Equal for equal histories, in whatever order sets come; trace ids are random in each run."""
-
-    def plain(value: object) -> object:
-        if isinstance(value, frozenset | dict):
-            return sorted(map(repr, value.items() if isinstance(value, dict) else value))
-        if isinstance(value, Record):
-            return (
-                value.position,
-                value.value,
-                [header for header in value.headers if header[0] not in (TRACEPARENT, TRACE)],
-            )
-        return value
-
-    lines = [f"{at} {type(event).__name__} {[plain(part) for part in event]}" for at, event in history]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+def simulate(seed: int) -> ShopWorld:
+    """Run one seed."""
+    return play(plan_of(seed))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from shop_world import simulate
+from shrink import invariant_of
 
 from broker_bridge.core.claim import ClaimAnswer, ClaimStatus
 from broker_bridge.core.parking import ParkingLot
@@ -214,8 +215,7 @@ def test_the_checker_objects_to(mutant: Callable[[Patch], None], monkeypatch: Pa
     expected = MUTANTS[mutant]
     seen: set[str] = set()
     for seed in range(SEEDS):
-        found, _ = simulate(seed)
-        seen |= {text.split()[0].rstrip(":") for text in found}
+        seen |= {invariant_of(text) for text in simulate(seed).found}
         if seen & expected:
             return
     raise AssertionError(f"not noticed in {SEEDS} seeds; expected one of {sorted(expected)}, saw {sorted(seen)}")
