@@ -17,8 +17,8 @@ from broker_bridge import headers as h
 from broker_bridge.errors import HeadersInvalidError
 from broker_bridge.message import Header
 
-_SPECVERSION: Final = b"1.0"
-_CONTENT_TYPE: Final = b"application/avro"
+_SPECVERSION: Final = (h.CE_SPECVERSION, b"1.0")
+_CONTENT_TYPE: Final = (h.CONTENT_TYPE, b"application/avro")
 _BREAKS: Final = re.compile("[\r\n\0]")
 _TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _CONTRACT_NAMES: Final = frozenset(
@@ -62,30 +62,31 @@ def event_headers(
     is (the golden vectors have one); ``Producer`` refuses it.
     """
     found: list[Header] = [
-        (h.CE_SPECVERSION, _SPECVERSION),
+        _SPECVERSION,
         (h.CE_ID, _bytes_of(h.CE_ID, event_id)),
-        (h.CE_SOURCE, _constant(h.CE_SOURCE, source)),
-        (h.CE_TYPE, _constant(h.CE_TYPE, event_type)),
-        (h.CE_TIME, _required(h.CE_TIME, time)),
+        _constant(h.CE_SOURCE, source),
+        _constant(h.CE_TYPE, event_type),
+        _recent(h.CE_TIME, time),
     ]
     if subject is not None:
         found.append((h.CE_SUBJECT, _bytes_of(h.CE_SUBJECT, subject)))
-    found.append((h.CONTENT_TYPE, _CONTENT_TYPE))
+    found.append(_CONTENT_TYPE)
     if traceparent is not None:
         if not is_traceparent(traceparent):
             raise HeadersInvalidError(f"{traceparent!r} is not a W3C traceparent", where=h.TRACEPARENT)
         found.append((h.TRACEPARENT, traceparent.encode()))
-    for name, text in (
-        (h.TRACESTATE, tracestate),
-        (h.CORRELATION_ID, correlation_id),
-        (h.CAUSATION_ID, causation_id),
-        (h.IDEMPOTENCY_KEY, idempotency_key),
-    ):
-        if text is not None:
-            found.append((name, _required(name, text)))
+    if tracestate is not None:
+        found.append(_required(h.TRACESTATE, tracestate))
+    if correlation_id is not None:
+        found.append(_required(h.CORRELATION_ID, correlation_id))
+    if causation_id is not None:
+        found.append(_required(h.CAUSATION_ID, causation_id))
+    if idempotency_key is not None:
+        found.append(_required(h.IDEMPOTENCY_KEY, idempotency_key))
     if deadline_ms is not None:
         found.append((h.DEADLINE, b"%d" % deadline_ms))
-    found.extend(_allowed(header) for header in extra)
+    if extra:
+        found.extend(map(_allowed, extra))
     return found
 
 
@@ -119,16 +120,16 @@ def _opentelemetry() -> Any | None:
     return importlib.import_module("opentelemetry.trace")
 
 
-@lru_cache(maxsize=1_024)
-def _constant(name: str, text: str) -> bytes:
-    """As ``_required``, remembered: sources and types are few."""
-    return _required(name, text)
-
-
-def _required(name: str, text: str) -> bytes:
+def _required(name: str, text: str) -> Header:
     if not text:
         raise HeadersInvalidError("must not be empty", where=name)
-    return _bytes_of(name, text)
+    return name, _bytes_of(name, text)
+
+
+_constant = lru_cache(maxsize=1_024)(_required)
+"""Sources and types are few."""
+_recent = lru_cache(maxsize=64)(_required)
+"""Many events have the time of the same millisecond."""
 
 
 def _bytes_of(name: str, text: str) -> bytes:

@@ -48,7 +48,7 @@ class Codec:
     ) -> None:
         self.source = source
         self.limits = Limits(max_value_bytes=max_value_bytes, max_items=max_items)
-        self._readers: dict[tuple[int, Contract | None, Form], tuple[_Reader, SchemaRef]] = {}
+        self._decoders: dict[tuple[Contract | None, Form], Callable[[Octets], Decoded]] = {}
         self._refused: dict[tuple[int, Contract | None, Form], IncompatibleError] = {}
         self._own_readers: dict[tuple[Contract, Form], _Reader] = {}
         self._writers: dict[tuple[Contract, Form], tuple[_Writer, bytes]] = {}
@@ -62,7 +62,18 @@ class Codec:
         SchemaUnknownError for subject or version.
         """
         write, start = self._writer(self.source.get(subject, version), Form.PYTHON)
-        return self._checked(write(value.model_dump() if isinstance(value, BaseModel) else value, start))
+        return self._checked(write(_plain(value), start))
+
+    def encoder(self, contract: Contract, *, json_ready: bool = False) -> Callable[[Encodable], bytes]:
+        """``encode`` (or ``encode_json_ready``) for one contract, looked up once."""
+        write, start = self._writer(contract, Form.JSON if json_ready else Form.PYTHON)
+        limit = self.limits.max_value_bytes
+
+        def encode(value: Encodable) -> bytes:
+            framed = write(value if type(value) is dict else _plain(value), start)
+            return framed if len(framed) <= limit else self._checked(framed)
+
+        return encode
 
     def encode_batch(self, subject: str, version: int | None, values: Iterable[Encodable]) -> list[bytes]:
         """``encode`` for many values of one contract. All or nothing: the first bad value raises, naming its number."""
@@ -71,7 +82,7 @@ class Codec:
         try:
             for value in values:
                 framed.append(  # noqa: PERF401  a comprehension would lose the number of the bad value
-                    self._checked(write(value.model_dump() if isinstance(value, BaseModel) else value, start))
+                    self._checked(write(_plain(value), start))
                 )
         except ValueInvalidError as error:
             raise ValueInvalidError(
@@ -95,6 +106,13 @@ class Codec:
         SchemaUnknownError (nobody registered the id), IncompatibleError (writer and reader do not resolve).
         """
         return self._decode(value, reader, Form.PYTHON if logical else Form.WIRE)
+
+    def decoder(self, reader: Contract | None = None, form: Form = Form.PYTHON) -> Callable[[Octets], Decoded]:
+        """``decode`` for one reader and form, looked up once."""
+        found = self._decoders.get((reader, form))
+        if found is None:
+            found = self._decoders[(reader, form)] = self._new_decoder(reader, form)
+        return found
 
     def decode_json_ready(self, value: Octets, *, reader: Contract | None = None) -> Decoded:
         """A framed value in JSON form, ready for ``json.dumps``. Raises as ``decode`` does."""
@@ -123,26 +141,37 @@ class Codec:
     def _converted(self, value: Encodable, contract: Contract, given: Form, wanted: Form) -> dict[str, Any]:
         """Through the bytes: one set of rules for what fits, and the result is what a reader will see."""
         write, start = self._writer(contract, given)
-        framed = self._checked(write(value.model_dump() if isinstance(value, BaseModel) else value, start))
+        framed = self._checked(write(_plain(value), start))
         read = self._own_readers.get((contract, wanted))
         if read is None:
             read = self._own_readers[(contract, wanted)] = compile_reader(contract, None, wanted, self.limits)
         return read(framed, PREFIX_BYTES)
 
     def _decode(self, value: Octets, reader: Contract | None, form: Form) -> Decoded:
-        if len(value) > self.limits.max_value_bytes:
-            raise MalformedError(
-                f"the value is {len(value)} bytes, the limit is {self.limits.max_value_bytes}",
-                remedy="raise max_value_bytes if values of this size are meant",
-            )
-        if not isinstance(value, bytes):
-            value = bytes(value)
-        schema_id, start = peek(value)
-        found = self._readers.get((schema_id, reader, form)) or self._reader(schema_id, reader, form)
-        return Decoded(found[0](value, start), found[1])
+        return self.decoder(reader, form)(value)
+
+    def _new_decoder(self, reader: Contract | None, form: Form) -> Callable[[Octets], Decoded]:
+        limit = self.limits.max_value_bytes
+        readers: dict[int, tuple[_Reader, SchemaRef]] = {}
+
+        def decode(value: Octets) -> Decoded:
+            if len(value) > limit:
+                raise MalformedError(
+                    f"the value is {len(value)} bytes, the limit is {limit}",
+                    remedy="raise max_value_bytes if values of this size are meant",
+                )
+            if not isinstance(value, bytes):
+                value = bytes(value)
+            schema_id, start = peek(value)
+            found = readers.get(schema_id)
+            if found is None:
+                found = readers[schema_id] = self._reader(schema_id, reader, form)
+            return Decoded(found[0](value, start), found[1])
+
+        return decode
 
     def _reader(self, schema_id: int, reader: Contract | None, form: Form) -> tuple[_Reader, SchemaRef]:
-        """Compiled once for each pair; a pair that does not resolve is remembered as well."""
+        """Compiled for the pair; one that does not resolve is remembered, for it may be asked for again."""
         key = (schema_id, reader, form)
         refused = self._refused.get(key)
         if refused is not None:
@@ -153,8 +182,7 @@ class Codec:
         except IncompatibleError as error:
             self._refused[key] = error
             raise
-        self._readers[key] = (compiled, writer.ref)
-        return self._readers[key]
+        return compiled, writer.ref
 
     def _writer(self, contract: Contract, form: Form) -> tuple[_Writer, bytes]:
         found = self._writers.get((contract, form))
@@ -172,3 +200,8 @@ class Codec:
                 remedy="send less, or a reference to where the rest is",
             )
         return framed
+
+
+def _plain(value: Encodable) -> Mapping[str, Any]:
+    """The fields of a model; dicts first, because asking whether a value is a model costs 0.4 µs."""
+    return value.model_dump() if type(value) is not dict and isinstance(value, BaseModel) else value

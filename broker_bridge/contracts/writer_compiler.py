@@ -221,8 +221,8 @@ class _Compiler:
         src.line(f"if type({var}) is not int: {var} = {convert}({var})")
         src.line(f"if not {low} <= {var} <= {high}: raise BadValueError('the number does not fit {node.kind}')")
         src.line(f"x = ({var} << 1) ^ ({var} >> 63)")
-        src.line("if x < 128: a(x)")
-        src.line(f"else: o += encode_long({var})")
+        src.line("while x > 127: a(x & 127 | 128); x >>= 7")
+        src.line("a(x)")
 
     def write_float(self, _node: Node, var: str) -> None:
         self.ieee(var, "<f")

@@ -14,6 +14,7 @@ from broker_bridge.config.route import OutputSection
 from broker_bridge.consumer import Context
 from broker_bridge.contracts.codec import Codec
 from broker_bridge.contracts.contract import Contract
+from broker_bridge.contracts.forms import Form
 from broker_bridge.core.timestamps import rfc3339
 from broker_bridge.errors import (
     BridgeError,
@@ -49,9 +50,12 @@ class Attempt:
         route = pipeline.route
         self._timeout_ms = route.target_timeout_ms or 30_000
         self.timeout_s = self._timeout_ms / 1000
-        self._reader = self._contract(route.contract.subject, route.contract.version) if route.contract else None
+        reader = self._contract(route.contract.subject, route.contract.version) if route.contract else None
+        self._decode = codec.decoder(reader, Form.PYTHON if target.form == "python" else Form.JSON)
         self._output = route.output
-        self._output_contract = self._contract(route.output.subject, route.output.version) if route.output else None
+        if route.output is not None:
+            self._output_contract = self._contract(route.output.subject, route.output.version)
+            self._encode = codec.encoder(self._output_contract, json_ready=target.form == "json")
 
     def _contract(self, subject: str, version: int | None) -> Contract:
         return self._codec.source.get(subject, version)
@@ -122,7 +126,7 @@ class Attempt:
 
     def _read(self, delivery: Delivery) -> Message[Any]:
         try:
-            return self._decode(delivery)
+            return self._message(delivery)
         except BridgeError:
             raise
         except Exception as error:
@@ -136,13 +140,12 @@ class Attempt:
         except Exception as error:
             raise OutputInvalidError(f"making the result's record raised {error!r}") from error
 
-    def _decode(self, delivery: Delivery) -> Message[Any]:
+    def _message(self, delivery: Delivery) -> Message[Any]:
         record, named = delivery.record, dict(delivery.record.headers)
         value: Any = None
         schema: SchemaRef | None = None
         if record.value is not None and self._target.form != "bytes":
-            decode = self._codec.decode if self._target.form == "python" else self._codec.decode_json_ready
-            value, schema = decode(record.value, reader=self._reader)
+            value, schema = self._decode(record.value)
         elif record.value is not None:
             value = record.value
         return Message(
@@ -169,12 +172,11 @@ class Attempt:
     def _make_output(self, delivery: Delivery, message: Message[Any], answer: object) -> OutgoingRecord | None:
         if isinstance(answer, OutgoingRecord):
             return answer
-        if answer is None or self._output is None or self._output_contract is None:
+        if answer is None or self._output is None:
             return None
         output, contract = self._output, self._output_contract
         try:
-            encode = self._codec.encode_json_ready if self._target.form == "json" else self._codec.encode
-            encoded = encode(contract.subject, contract.version, _fields(answer))
+            encoded = self._encode(_fields(answer))
         except ValueInvalidError as error:
             raise OutputInvalidError(error.detail, where=error.where, remedy=error.remedy) from error
         event_id = f"{message.event_id or message.origin}.out"
