@@ -38,6 +38,11 @@ async def apply(message: Message[dict], context: Context) -> None:
             "replay": message.replay_id}
     with open(os.environ["EFFECTS"], "ab", buffering=0) as log:
         log.write(json.dumps(line).encode() + b"\\n")
+    while order["note"] == "never-ends":
+        try:
+            await asyncio.sleep(1)
+        except asyncio.CancelledError:
+            pass
 """
 
 CONFIG = """
@@ -79,6 +84,7 @@ lease = "4s"
 
 [route.shutdown]
 drain = "3s"
+grace = "500ms"
 """
 
 

@@ -8,6 +8,7 @@
 | 3 | not running or not found |
 | 4 | Kafka or Redis is unavailable, or what was asked could not be finished because of it |
 | 5 | refused for safety |
+| 6 | a worker ended without a handler that did not end; its record is read again |
 | 70 | internal error: a defect of broker_bridge |
 | 130 | interrupted (Ctrl-C) |
 | 141 | the reader of the output went away |
@@ -30,6 +31,7 @@ class ExitCode(enum.IntEnum):
     NOT_FOUND = 3
     UNAVAILABLE = 4
     REFUSED = 5
+    STUCK = 6
     INTERNAL = 70
     INTERRUPTED = 130
     BROKEN_PIPE = 141
@@ -51,6 +53,7 @@ BY_ERROR: Final[dict[type[errors.BridgeError], ExitCode]] = {
     errors.SchemaUnknownError: ExitCode.NOT_FOUND,
     errors.IncompatibleError: ExitCode.NO,
     errors.DeliveryError: ExitCode.NO,
+    errors.HandlerStuckError: ExitCode.STUCK,
     errors.ReplayError: ExitCode.UNAVAILABLE,
     errors.PlanInvalidError: ExitCode.BAD_INPUT,
     errors.PlanRefusedError: ExitCode.REFUSED,

@@ -149,10 +149,20 @@ def run_async(main: Coroutine[Any, Any, T]) -> T:
     """Run a command's coroutine, on uvloop where it is installed.
 
     The first Ctrl-C cancels the coroutine, which may clean up; then KeyboardInterrupt leaves here. A second one does
-    not wait.
+    not wait. Where a handler is stuck the loop is left open, for closing it would wait for the handler.
     """
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(main)
+    from broker_bridge.errors import HandlerStuckError
+
+    runner = asyncio.Runner(loop_factory=_loop_factory())
+    try:
+        result = runner.run(main)
+    except HandlerStuckError:
+        raise
+    except BaseException:
+        runner.close()
+        raise
+    runner.close()
+    return result
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -36,7 +36,7 @@ def run(*, config_path: Path, routes: tuple[str, ...], replication: int) -> None
 
     \b
     Exit status: 0 drained · 2 bad configuration · 3 a topic does not exist · 4 Kafka or Redis unavailable at start ·
-    5 unsafe settings.
+    5 unsafe settings · 6 ended without a handler that did not end.
     """
     config = read_config(config_path)
     from broker_bridge.observability.logging import configure_logging

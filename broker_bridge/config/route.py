@@ -183,9 +183,11 @@ class DeadLetterSection(Section):
 
 
 class ShutdownSection(Section):
-    """How long work in hand may go on after SIGTERM or when a partition is given up."""
+    """How long work in hand may go on after SIGTERM or when a partition is given up, and how long a handler that is
+    cancelled then may take to end; after that the worker ends without it."""
 
     drain_ms: DurationMs = Field(default=20_000, validation_alias="drain")
+    grace_ms: DurationMs = Field(default=5_000, validation_alias="grace")
 
 
 class LanesSection(Section):

@@ -36,6 +36,7 @@ Whether trying again can help is data on the error (``retriable``), never a gues
     │   ├── CrashSuspectError     crash_suspect              workers died while holding this message
     │   ├── OutputInvalidError    output_invalid             the target's answer does not fit the output contract
     │   └── FencedError           fenced                     (retriable) a later claim has written under this key
+    ├── HandlerStuckError         handler_stuck              a worker had to end without its handler
     ├── ReplayError               replay_failed
     │   ├── PlanInvalidError      plan_invalid
     │   └── PlanRefusedError      plan_refused
@@ -67,6 +68,7 @@ from broker_bridge.errors.delivery import (
     DeliveryError,
     FencedError,
     HandlerError,
+    HandlerStuckError,
     KeyConflictError,
     OutputInvalidError,
     RejectedError,
@@ -108,6 +110,7 @@ __all__ = [
     "DeliveryTimeoutError",
     "FencedError",
     "HandlerError",
+    "HandlerStuckError",
     "HeadersInvalidError",
     "IncompatibleError",
     "KeyConflictError",

@@ -112,3 +112,12 @@ class FencedError(DeliveryError):
     code = "fenced"
     title = "A later holder has written already"
     retriable = True
+
+
+class HandlerStuckError(BridgeError):
+    """A handler went on after the drain and after it was cancelled, so the worker ends without it. Its claim is left to
+    run out and its record is read again: whether it had its effect is not known."""
+
+    code = "handler_stuck"
+    title = "Handler did not end"
+    default_remedy = "let CancelledError pass through the handler, and stop where context.lost or the deadline says so"

@@ -7,6 +7,7 @@ import asyncio
 from broker_bridge.errors import StoreError
 from broker_bridge.idempotency.base import IdempotencyStore
 from broker_bridge.observability import events
+from broker_bridge.worker.delivery import Delivery
 from broker_bridge.worker.pipeline import Pipeline
 
 
@@ -14,7 +15,10 @@ class LeaseKeeper:
     """Renews every claim in hand, three times a lease, in one round trip.
 
     Not that of a handler that goes on past its deadline and one lease more (it ignores being cancelled, or the loop was
-    blocked): its claim runs out, so that the message is not locked for ever (I18).
+    blocked): its claim runs out, so that the message is not locked for ever (I18), and it is told so before it does::
+
+        started ──── deadline: cancelled ──── cutoff: ``lost`` ──── last renewal runs out: anybody may claim
+                                │◀── one lease ──▶│◀── less than one lease ──▶│
     """
 
     def __init__(self, pipeline: Pipeline, store: IdempotencyStore) -> None:
@@ -33,7 +37,12 @@ class LeaseKeeper:
 
     async def _renew(self) -> None:
         now_s = asyncio.get_running_loop().time()
-        deliveries = [delivery for delivery in self._p.held if now_s < delivery.overrun_s]
+        deliveries = []
+        for delivery in self._p.held:
+            if now_s < delivery.overrun_s:
+                deliveries.append(delivery)
+            else:
+                self._lost(delivery, "overrun")
         if not deliveries:
             return
         held = [delivery.held() for delivery in deliveries]
@@ -42,7 +51,12 @@ class LeaseKeeper:
         for delivery, ours in zip(deliveries, kept, strict=True):
             if ours:
                 delivery.lease_end_s = until_s
-            elif delivery in self._p.held and not delivery.lost:
-                delivery.lost = True
-                self._p.metrics.lease_lost(self._p.route.name)
-                self._p.log.warning(events.LEASE_LOST, origin=str(delivery.origin), fencing_token=delivery.token)
+            elif delivery in self._p.held:
+                self._lost(delivery, "taken")
+
+    def _lost(self, delivery: Delivery, reason: str) -> None:
+        if not delivery.lost:
+            delivery.lost = True
+            self._p.metrics.lease_lost(self._p.route.name)
+            origin, token = str(delivery.origin), delivery.token
+            self._p.log.warning(events.LEASE_LOST, reason=reason, origin=origin, fencing_token=token)

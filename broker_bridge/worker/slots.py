@@ -6,8 +6,9 @@ import asyncio
 import math
 
 from broker_bridge.core.circuit_breaker import BreakerState
-from broker_bridge.errors import BridgeError, DeliveryError, OutputInvalidError
+from broker_bridge.errors import BridgeError, DeliveryError, HandlerStuckError, OutputInvalidError
 from broker_bridge.observability import events
+from broker_bridge.observability.logging import key_hash
 from broker_bridge.worker.attempt import Attempt, Waiting
 from broker_bridge.worker.cancellation import is_cancelled
 from broker_bridge.worker.claim_stage import ClaimStage
@@ -45,11 +46,34 @@ class Slots:
         self._denied = 0
 
     async def run(self) -> None:
-        """Run until cancelled: what is being handled then is aborted."""
-        async with asyncio.TaskGroup() as group:
-            for _ in range(self._p.route.concurrency):
-                group.create_task(self._slot())
-            group.create_task(self._timer())
+        """Run until cancelled: what is being handled then is aborted. Raises ``HandlerStuckError`` where a handler does
+        not end within the grace time: no task can be made to, so it is left behind, and its claim runs out."""
+        tasks = [asyncio.create_task(self._slot()) for _ in range(self._p.route.concurrency)]
+        tasks.append(asyncio.create_task(self._timer()))
+        try:
+            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)  # none ends by itself
+        finally:
+            for task in tasks:
+                task.cancel()
+            _, left = await asyncio.wait(tasks, timeout=self._p.route.shutdown.grace_ms / 1000)
+            if left:
+                self._leave_behind()
+        for task in ended:
+            task.result()
+
+    def _leave_behind(self) -> None:
+        stuck = [delivery for delivery in self._p.held if delivery.overrun_s < math.inf]
+        for delivery in stuck:
+            self._p.log.error(
+                events.HANDLER_STUCK,
+                origin=str(delivery.origin),
+                key_hash=key_hash(delivery.record.key),
+                attempt=delivery.tries,
+                fencing_token=delivery.token,
+                started_ms=delivery.started_ms,
+            )
+        where = ", ".join(str(delivery.origin) for delivery in stuck)
+        raise HandlerStuckError(f"the handler of {where} goes on although it was cancelled", where=self._p.route.name)
 
     async def _slot(self) -> None:
         streak = 0

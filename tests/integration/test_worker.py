@@ -69,6 +69,17 @@ def test_every_order_once_in_order_and_a_clean_end(new_shop: Callable[..., Shop]
     assert len(shop.effects()) == 1_010, "what was committed is not handled again"
 
 
+def test_a_worker_ends_without_a_handler_that_ignores_its_cancellation(new_shop: Callable[..., Shop]) -> None:
+    shop = new_shop()
+    worker = shop.start_worker()
+    (position,) = shop.place(1, note="never-ends")
+    eventually(lambda: len(shop.effects()) == 1)
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(60) == 6
+    stuck = [line["origin"] for line in shop.log_of(worker) if line["event"] == "handler_stuck"]
+    assert stuck == [str(position)]
+
+
 def test_row_1_to_4_a_killed_worker_loses_nothing_and_repeats_only_what_it_held(new_shop: Callable[..., Shop]) -> None:
     shop = new_shop()
     first = shop.start_worker(handler_s=0.02)
