@@ -154,6 +154,7 @@ class Experiment:
             load.start()
             sent = self._story(world, load, result)
         finally:
+            load.abandon()
             pool.end_all()
             lag.finish()
         result.deaths = sum(h.what == "died" for h in pool.happenings)

@@ -55,6 +55,10 @@ class Load(threading.Thread):
         left = [Sent(_key(item), item.record_key, item.kind, None) for item in self._unacknowledged]
         return [*self._sent, *left]
 
+    def abandon(self) -> None:
+        """Stop sending: nobody will ask what was sent."""
+        self._finish.set()
+
     @property
     def acknowledged(self) -> int:
         """How many Kafka has taken so far."""

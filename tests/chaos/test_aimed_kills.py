@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Lock
 
 import pytest
 
 from broker_bridge.bootstrap import open_store, open_transport
 from broker_bridge.chaos.evidence import Delivery, read_deliveries, read_effects
-from broker_bridge.chaos.experiment import Experiment, Plan, Result
+from broker_bridge.chaos.experiment import Experiment, Plan, Result, make_topics
 from broker_bridge.chaos.faults.aimed_kills import AIMED_KILLS, CAME_AGAIN, OUTSIDE_ITS_WINDOW, AimedKill
 from broker_bridge.chaos.moments import Crossroads, Moment, Strike
 from broker_bridge.chaos.private_config import Privacy, private_config
@@ -29,7 +30,7 @@ from broker_bridge.core.letters import LetterState, Selection
 from broker_bridge.replay.dead_letters import DeadLetters
 from broker_bridge.replay.route import ReplayRoute
 
-AT_ONCE = 6
+AT_ONCE = 4
 FAULTS = {fault.moment: fault for fault in AIMED_KILLS}
 
 COMMITS_BEFORE_IT_CLAIMS = """
@@ -80,6 +81,9 @@ BROKEN = {
     "says completed before it is": (COMPLETES_IN_A_MOMENT, Moment.AFTER_COMPLETE, CAME_AGAIN),
 }
 
+QUICK = ["commits before it claims"]
+"""Those that are flagged with every test run."""
+
 
 @dataclass(frozen=True)
 class Played:
@@ -124,6 +128,7 @@ class Stage:
         self._servers = servers
         self._folder = folder
         self._pool = ThreadPoolExecutor(AT_ONCE)
+        self._making_topics = Lock()  # one after the other: many at once take long to appear
         self._made = 100
         self.playing: dict[str, Future[Played]] = {}
 
@@ -134,24 +139,37 @@ class Stage:
     def _play(self, fault: type[AimedKill], number: int, options: dict[str, object]) -> Played:
         folder = self._folder / str(number)
         folder.mkdir()
-        plan: Plan = replace(make_plan(None, None, folder, rate=60), warm_up=50, **options)
-        result = Experiment(plan, self._servers, fault(), number, folder, print).run()
+        plan: Plan = replace(make_plan(None, None, folder, rate=40), warm_up=50, **options)
         privacy = Privacy(
             route=plan.route, bootstrap=self._servers.bootstrap, redis_url=self._servers.redis_url, suffix=f".x{number}"
         )
-        return Played(result, folder / f"{number}-{fault.name}", private_config(plan.config, privacy))
+        config = private_config(plan.config, privacy)
+        with self._making_topics:
+            asyncio.run(make_topics(config, 1))
+        result = Experiment(plan, self._servers, fault(), number, folder, print).run()
+        return Played(result, folder / f"{number}-{fault.name}", config)
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
 
 
+def asked_for(request: pytest.FixtureRequest) -> list[str]:
+    """The broken engines that some test of this run is about."""
+    specs = [getattr(item, "callspec", None) for item in request.session.items]
+    named = [spec.params.get("name") for spec in specs if spec is not None]
+    return [name for name in BROKEN if name in named]
+
+
 @pytest.fixture(scope="module")
-def stage(one_broker: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def stage(
+    one_broker: Servers, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Stage]:
     one_broker.mend()
     made = Stage(one_broker, tmp_path_factory.mktemp("aimed"))
     for moment, fault in FAULTS.items():
         made.submit(moment, fault)
-    for name, (patch, moment, _) in BROKEN.items():
+    for name in asked_for(request):
+        patch, moment, _ = BROKEN[name]
         folder = tmp_path_factory.mktemp("broken")
         (folder / "sitecustomize.py").write_text(patch)
         path = os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
@@ -175,7 +193,9 @@ def test_nothing_is_lost_and_repeats_are_of_the_one_window(moment: Moment, playe
     assert verdict.passed
     assert (strike.moment, found.result.deaths) == (moment, 1)
     assert verdict.acknowledged >= 100
-    assert dict(verdict.repeats) == ({Window.W1: 1} if moment is Moment.AFTER_EFFECT else {})
+    others = len(set(strike.begun) - set(strike.keys))  # none, unless the machine is very busy
+    least = 1 if moment is Moment.AFTER_EFFECT else 0
+    assert least <= verdict.repeats[Window.W1] == verdict.repeats.total() <= least + others
 
 
 @pytest.mark.parametrize("moment", [Moment.BEFORE_CLAIM, Moment.MID_CLAIM, Moment.AFTER_CLAIM])
@@ -237,10 +257,12 @@ def test_row_8_what_the_drain_gave_back_has_no_crash(played: Callable[[str], Pla
     found = played(Moment.DURING_DRAIN)
     assert not set(found.strike.keys) & set(found.strike.begun)
     assert {delivery.crashes for delivery in found.came_again().values()} <= {0}
-    assert {found.effects()[key] for key in found.strike.begun} <= {0, 1}, "0: it was poison"
+    assert {found.effects()[key] for key in found.strike.begun} <= {0, 1}, "what was still running had no effect yet"
 
 
-@pytest.mark.parametrize("name", BROKEN)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.soak) for name in BROKEN]
+)
 def test_an_engine_broken_on_purpose_is_flagged(name: str, played: Callable[[str], Played]) -> None:
     found, (_, _, flagged) = played(name), BROKEN[name]
     print(found.verdict.findings)
