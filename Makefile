@@ -4,7 +4,7 @@
 #   make test     lint, types, layers, and all tests but the long ones
 #   make soak     what `make test` leaves out for its length: every fault, every way to end the demo, and simulations
 #                 from a random seed on, for SIMULATION_SECONDS (600)
-#   make bench    throughput beside a hand-written loop
+#   make bench    broker_bridge beside what one would write instead: figures, checked, in about ten minutes
 #   make check    the quick part of `make test`: no servers
 
 PYTHON ?= python3
@@ -14,6 +14,7 @@ READY  := $(VENV)/.ready
 ORDERS := examples/orders
 PAYMENTS := examples/payments
 SIMULATION_SECONDS ?= 600
+BENCH ?= --quick
 
 .PHONY: demo test soak check lint unit servers go rust bench setup clean
 .DEFAULT_GOAL := help
@@ -66,8 +67,12 @@ rust:
 	cd $(PAYMENTS) && cargo fmt --check && cargo clippy --quiet --all-targets --features kafka -- -D warnings \
 	  && cargo test --quiet --workspace --features kafka
 
-bench: setup
-	$(BIN)/python benchmarks
+bench: $(VENV)/.bench-ready
+	$(BIN)/python benchmarks $(BENCH)
+
+$(VENV)/.bench-ready: $(READY)
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@touch $@
 
 clean:
-	rm -rf $(VENV) .bridge $(PAYMENTS)/target $(ORDERS)/orders .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .bridge $(PAYMENTS)/target $(ORDERS)/orders benchmarks/go/peer .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 import tempfile
 import time
@@ -63,13 +64,15 @@ def _measure(given: argparse.Namespace) -> int:
     from benchmarks.scenario import WrongWorkError
     from broker_bridge.stack import LocalStack, StackSpec
 
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # of topics made a moment ago it says that they are new
+
     began = time.monotonic()
     scenarios = [SCENARIOS[name](quick=given.quick) for name in given.scenario or SCENARIOS]
     with (
         tempfile.TemporaryDirectory() as folder,
         LocalStack(StackSpec(data_dir=Path(folder), tie_to_parent=True, install=True)) as stack,
     ):
-        run = Run(facts(stack.status().versions), "quick" if given.quick else "full", _command(sys.argv[1:]))
+        run = Run(facts(stack.status().versions), _command(sys.argv[1:]))
         for name, value in run.machine.items():
             say(f"{name:<18} {value}")
         try:
@@ -81,7 +84,7 @@ def _measure(given: argparse.Namespace) -> int:
     run.write(given.json)
     say("\n" + tables(run) + f"\n{run.took_s:,.0f} s; figures: {given.json}")
     if given.write_docs:
-        publish(run, ROOT)
+        publish(run, ROOT, list(SCENARIOS))
     return 0
 
 

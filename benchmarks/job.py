@@ -66,7 +66,7 @@ class Job:
         """The sections about servers, logs and health. The short session lets a second worker in quickly."""
         return {
             "bridge": {"schemas": str(SCHEMAS), "service": "bench"},
-            "kafka": {"bootstrap": self.bootstrap, "session_timeout": "6s"},
+            "kafka": {"bootstrap": self.bootstrap, "session_timeout": "3s"},
             "redis": {"url": self.redis_url, "prefix": self.name},
             "health": {"listen": "off"},
             "logging": {"level": "warning", "format": "json"},

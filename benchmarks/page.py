@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.goals import GOALS
@@ -17,7 +17,7 @@ HEAD = """\
 # Benchmarks
 
 broker_bridge beside what one would write instead: same topics, same work, one machine, in one run. This page and its
-plot are made by the command, from [the figures of one run](../benchmarks/results/published.json); do not edit them.
+plot are made by the command, from [the figures it found](../benchmarks/results/published.json); do not edit them.
 
 - A contender's result counts only when its work was checked: every result there, once, byte by byte what it has to be.
   Whoever loses or doubles one fails the run.
@@ -28,12 +28,17 @@ plot are made by the command, from [the figures of one run](../benchmarks/result
 """
 
 
-def publish(run: Run, root: Path) -> None:
-    """Figures, page and plot. The plot is left as it is where matplotlib is missing: raises ``ImportError``."""
+def publish(run: Run, root: Path, order: Sequence[str]) -> None:
+    """Figures, page and plot; scenarios that this run left out stay as they were published before.
+
+    Raises ``ImportError`` where matplotlib is missing, before anything is written.
+    """
     from benchmarks.plot import draw
 
-    run.write(root / PUBLISHED)
-    published = Run.read(root / PUBLISHED)
+    earlier = root / PUBLISHED
+    merged = run.over(Run.read(earlier), order) if earlier.exists() else run
+    merged.write(earlier)
+    published = Run.read(earlier)
     (root / PAGE).write_text(page(published), encoding="utf-8")
     draw(published, root / PLOT)
 
@@ -56,7 +61,7 @@ def _how(run: Run) -> str:
         "make bench BENCH='--scenario http'  # full length, one scenario\n"
         f"{run.command}\n"
         "```\n\n"
-        f"The last line is the one that made this page: {run.mode} mode, {run.took_s / 60:.0f} minutes.\n"
+        "The last line wrote this page last; below each table stands when and at which load it was measured.\n"
     )
 
 
@@ -81,27 +86,34 @@ def _section(section: Section, mark: str) -> Iterator[str]:
     yield ""
     headings = [section.varied] if section.varied else []
     headings += [metric.heading for metric in section.metrics]
-    yield "| | " + " | ".join([*headings, _ratio_heading(section)]) + " |"
-    yield "|---|" + "---:|" * (len(headings) + 1)
+    headings += [_ratio_heading(section, key) for key in section.ratios]
+    yield "| | " + " | ".join(headings) + " |"
+    yield "|---|" + "---:|" * len(headings)
     for row in section.rows:
         cells = [row.point] if section.varied else []
         cells += [_cell(row, metric) for metric in section.metrics]
-        ratio = section.ratio(row)
-        yield f"| {row.title} | " + " | ".join([*cells, "" if ratio is None else f"{ratio:.2f} ×"]) + " |"
+        ratios = [section.ratio(row, key) for key in section.ratios]
+        cells += ["" if ratio is None else f"{ratio:.2f} ×" for ratio in ratios]
+        yield f"| {row.title} | " + " | ".join(cells) + " |"
     yield ""
     for title, why in section.left_out.items():
         yield f"Left out: {title}: {why}."
         yield ""
     load = " to ".join(f"{one:.1f}" for one in section.load)
     rounds = max((len(row.rounds) for row in section.rows), default=0)
-    yield f"`--scenario {section.name}`, {rounds} round{'s' * (rounds != 1)}, load {load}, {section.took_s:.0f} s."
+    yield (
+        f"`--scenario {section.name}`, {section.mode}, {rounds} round{'s' * (rounds != 1)}, {section.when}, "
+        f"load {load}, {section.took_s:.0f} s."
+    )
     yield ""
 
 
-def _ratio_heading(section: Section) -> str:
-    metric = next(metric for metric in section.metrics if metric.key == section.ratio_of)
+def _ratio_heading(section: Section, key: str) -> str:
+    metric = next(metric for metric in section.metrics if metric.key == key)
     base = section.row(section.base) if section.base else None
-    against = _plain(base.title) if base else f"first {section.varied}"
+    against = _plain(base.title) if base else f"the first of {section.varied}"
+    if any(row.against for row in section.rows):
+        against = "the same by hand"
     return f"{metric.heading} ÷ {against}"
 
 

@@ -37,14 +37,14 @@ def draw(run: Run, path: Path) -> None:
 
 def _bars(place: Any, section: Section) -> None:
     """One bar a contender, the best at the bottom."""
-    rows = sorted(section.rows, key=lambda row: row.median(section.ratio_of) or 0)
-    middles = [row.median(section.ratio_of) or 0 for row in rows]
+    rows = sorted(section.rows, key=lambda row: row.median(section.ratios[0]) or 0)
+    middles = [row.median(section.ratios[0]) or 0 for row in rows]
     place.barh(
         [_label(row) for row in rows], middles, color=[_colour(row) for row in rows], xerr=_ranges(rows, section)
     )
     for index, middle in enumerate(middles):
         place.annotate(f" {middle:,.0f}".replace(",", " "), (middle, index), va="center", fontsize=8, color=INK)
-    place.set_xlabel(_heading(section, section.ratio_of), fontsize=8, color=INK)
+    place.set_xlabel(_heading(section, section.ratios[0]), fontsize=8, color=INK)
     place.margins(x=0.18)
 
 
@@ -113,7 +113,7 @@ def _heading(section: Section, key: str) -> str:
 
 
 def _ranges(rows: list[Row], section: Section) -> list[list[float]]:
-    return _spread(rows, section.ratio_of)
+    return _spread(rows, section.ratios[0])
 
 
 def _spread(rows: list[Row], key: str) -> list[list[float]]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ class Row:
     title: str
     value: float
     point: str
+    against: str = ""
     rounds: list[Figures] = field(default_factory=list)
 
     def values(self, key: str) -> list[float]:
@@ -41,9 +43,11 @@ class Section:
     about: str
     varied: str
     metrics: list[Metric]
-    ratio_of: str
+    ratios: list[str]
     base: str | None
     rows: list[Row] = field(default_factory=list)
+    mode: str = ""
+    when: str = ""
     left_out: dict[str, str] = field(default_factory=dict)
     load: list[float] = field(default_factory=list)
     took_s: float = 0.0
@@ -57,29 +61,31 @@ class Section:
             about=scenario.about,
             varied=scenario.varied,
             metrics=list(scenario.metrics),
-            ratio_of=scenario.ratio_of,
+            ratios=list(scenario.ratios),
             base=scenario.base,
+            mode="quick" if scenario.quick else "full",
+            when=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         )
 
     def row(self, contender: str, value: float | None = None) -> Row | None:
         """The row of that name, at that point or at the first."""
         return next((r for r in self.rows if r.contender == contender and value in (None, r.value)), None)
 
-    def ratio(self, row: Row) -> float | None:
+    def ratio(self, row: Row, key: str) -> float | None:
         """The row's median over its base's; None where there is no base, or where it is the base."""
-        base = self.row(self.base, row.value) if self.base else self.row(row.contender)
+        against = row.against or self.base
+        base = self.row(against, row.value) if against else self.row(row.contender)
         if base is None or base is row:
             return None
-        mine, theirs = row.median(self.ratio_of), base.median(self.ratio_of)
+        mine, theirs = row.median(key), base.median(key)
         return mine / theirs if mine is not None and theirs else None
 
 
 @dataclass
 class Run:
-    """All of one run: where, when, how long, and every section."""
+    """All of one run: where, how long, and every section."""
 
     machine: dict[str, str]
-    mode: str
     command: str
     sections: list[Section] = field(default_factory=list)
     took_s: float = 0.0
@@ -87,6 +93,12 @@ class Run:
     def section(self, name: str) -> Section | None:
         """The section of that scenario, if it was run."""
         return next((section for section in self.sections if section.name == name), None)
+
+    def over(self, earlier: Run, order: Sequence[str]) -> Run:
+        """This run, with the sections of an earlier one where this one has none."""
+        found = {section.name: section for section in [*earlier.sections, *self.sections]}
+        sections = [found[name] for name in order if name in found]
+        return Run(self.machine, self.command, sections, self.took_s)
 
     def median(self, scenario: str, contender: str, key: str, value: float | None = None) -> float | None:
         """One figure, None where it was not measured."""

@@ -48,7 +48,7 @@ def run_one(scenario: Scenario, lab: Lab, say: Say, *, only: Collection[str] | N
         say(f"  left out: {title}: {why}")
     scenario.prepare(lab)
     points = scenario.points()
-    rows = {(c.name, p.value): Row(c.name, c.title, p.value, p.title) for p in points for c in taking_part}
+    rows = {(c.name, p.value): Row(c.name, c.title, p.value, p.title, c.against) for p in points for c in taking_part}
     for number in range(scenario.rounds):
         for point in points:
             for contender in taking_part:

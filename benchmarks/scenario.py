@@ -20,11 +20,13 @@ Figures = dict[str, float]
 
 @dataclass(frozen=True)
 class Contender:
-    """One that does the job. ``needs`` names a module or a program it cannot do without."""
+    """One that does the job. ``needs`` names a module or a program it cannot do without, ``against`` the contender
+    that it is compared with where that is not the scenario's ``base``."""
 
     name: str
     title: str
     needs: str = ""
+    against: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,8 @@ class WrongWorkError(Exception):
 class Scenario(ABC):
     """One question to the machine. A fresh object for each run.
 
-    ``base`` names the contender whose median the others' are divided by, at the same point and by ``ratio_of``; without
-    it the first point of the contender itself is the base.
+    ``base`` names the contender whose medians the others' are divided by, at the same point; without it the first point
+    of the contender itself is the base. ``ratios`` are the keys of the metrics that are divided.
     """
 
     name: ClassVar[str]
@@ -79,7 +81,7 @@ class Scenario(ABC):
     about: ClassVar[str]
     contenders: ClassVar[tuple[Contender, ...]]
     metrics: ClassVar[tuple[Metric, ...]]
-    ratio_of: ClassVar[str]
+    ratios: ClassVar[tuple[str, ...]]
     base: ClassVar[str | None] = None
     varied: ClassVar[str] = ""
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from benchmarks.job import Source
 from benchmarks.lab import Lab
 from benchmarks.scenario import Figures, Point, Scenario, Trial
-from benchmarks.scenarios.engine import BRIDGE, BY_HAND, METRICS, whole_job
+from benchmarks.scenarios.engine import BRIDGE, METRICS, whole_job
 
 
 class Backlog(Scenario):
@@ -16,9 +16,9 @@ class Backlog(Scenario):
     name = "backlog"
     title = "Growing backlog"
     about = "So many messages are waiting when the worker starts. Cost and memory of a message should not notice."
-    contenders = (BY_HAND, BRIDGE)
+    contenders = (BRIDGE,)
     metrics = METRICS
-    ratio_of = "cpu_us"
+    ratios = ("cpu_us",)
     varied = "messages waiting"
 
     @property

@@ -29,7 +29,7 @@ class HelpText(Scenario):
         Contender("help_of_worker", "`broker-bridge worker run --help`"),
     )
     metrics = (Metric("ms", "ms"),)
-    ratio_of = "ms"
+    ratios = ("ms",)
     base = "python"
 
     @property

@@ -31,12 +31,12 @@ class HttpDelivery(Scenario):
         Contender("bridge", "**broker_bridge**"),
     )
     metrics = (Metric("rate", "messages/s"), Metric("cpu_us", "CPU µs each"), Metric("rss_mb", "RSS MB"))
-    ratio_of = "rate"
+    ratios = ("rate", "cpu_us")
     base = "http_loop"
 
     def prepare(self, lab: Lab) -> None:
         """One topic for all."""
-        self._loaded = lab.fill(Source("bench.http", 6_000 if self.quick else 50_000))
+        self._loaded = lab.fill(Source("bench.http", 10_000 if self.quick else 50_000))
         self._ids = [value["order_id"] for value in self._loaded.source.orders()]
 
     def measure(self, lab: Lab, trial: Trial) -> Figures:

@@ -29,7 +29,7 @@ class Latency(Scenario):
         Contender("bridge", "**broker_bridge**"),
     )
     metrics = (Metric("p50", "p50 ms", 1), Metric("p99", "p99 ms", 1), Metric("p999", "p99.9 ms", 1))
-    ratio_of = "p99"
+    ratios = ("p99",)
     base = "batch_aiokafka"
     varied = "messages/s"
 
@@ -42,7 +42,7 @@ class Latency(Scenario):
         source = f"{trial.name}.orders"
         lab.ensure(source)
         job = lab.job(trial, source, NEVER, linger_ms=0)
-        meter = Meter(job, trial.point.value, warm_s=1.0, for_s=6.0 if self.quick else 30.0)
+        meter = Meter(job, trial.point.value, warm_s=1.0, for_s=4.0 if self.quick else 30.0)
         with at_work(peer_command(trial.contender.name, job), trial.name) as process:
             with asyncio.Runner(loop_factory=loop_factory()) as runner:
                 runner.run(meter.run())

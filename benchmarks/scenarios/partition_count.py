@@ -23,7 +23,7 @@ class PartitionCount(Scenario):
     ).replace(",", " ", 1)
     contenders = (BY_HAND, BRIDGE)
     metrics = METRICS
-    ratio_of = "cpu_us"
+    ratios = ("cpu_us",)
     varied = "partitions"
 
     @property

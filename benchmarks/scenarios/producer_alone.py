@@ -23,11 +23,11 @@ class ProducerAlone(Scenario):
     contenders = (
         Contender("bare_batch", "aiokafka + fastavro, in batches"),
         Contender("bridge_batch", "**broker_bridge** `send_batch`"),
-        Contender("bare_send", "aiokafka + fastavro, one at a time"),
-        Contender("bridge_send", "**broker_bridge** `send`"),
+        Contender("bare_send", "aiokafka + fastavro, one at a time", against="bare_send"),
+        Contender("bridge_send", "**broker_bridge** `send`", against="bare_send"),
     )
     metrics = (Metric("rate", "events/s"), Metric("cpu_us", "CPU µs each"), Metric("rss_mb", "RSS MB"))
-    ratio_of = "rate"
+    ratios = ("rate", "cpu_us")
     base = "bare_batch"
 
     def measure(self, lab: Lab, trial: Trial) -> Figures:

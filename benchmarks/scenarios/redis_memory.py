@@ -26,7 +26,7 @@ class RedisMemory(Scenario):
         Contender("bridge", "**broker_bridge**, settled claims"),
     )
     metrics = (Metric("bytes", "bytes a key"),)
-    ratio_of = "bytes"
+    ratios = ("bytes",)
     base = "set_nx"
     varied = "keys"
 

@@ -48,7 +48,7 @@ class StartUp(Scenario):
         Contender("bridge", "**broker_bridge** `worker run`"),
     )
     metrics = (Metric("seconds", "seconds", 2),)
-    ratio_of = "seconds"
+    ratios = ("seconds",)
     base = "batch_aiokafka"
 
     @property

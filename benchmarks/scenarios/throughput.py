@@ -39,7 +39,7 @@ class Throughput(Scenario):
         Metric("cpu_us", "CPU µs each"),
         Metric("rss_mb", "RSS MB"),
     )
-    ratio_of = "rate"
+    ratios = ("rate", "cpu_us")
     base = "batch_aiokafka"
 
     def prepare(self, lab: Lab) -> None:
