@@ -117,6 +117,10 @@ def route_problems(index: int, route: RouteConfig) -> Iterator[Problem]:
         text = "needs order = 'key' and a retry lane, for held keys wait in the last lane"
         remedy = 'add [route.retry] lanes = ["1m"], or set on_dead = "release"'
         yield Problem((*at, "dead_letter", "on_dead"), text, remedy=remedy, value="'hold'")
+    if route.order == "partition" and route.retry.lanes_ms:
+        text = "needs retry without lanes: a message in a lane would be overtaken by the rest of its partition"
+        remedy = "remove lanes under [route.retry]; in_place attempts hold the partition, as many as you give"
+        yield Problem((*at, "order"), text, remedy=remedy, value="'partition'")
     if isinstance(route.target, HttpTarget) and route.target.allow_hosts:
         host = host_of(route.target.url)
         if host not in route.target.allow_hosts:

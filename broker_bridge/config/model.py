@@ -27,11 +27,10 @@ LONGEST_MEMBER = 100
 
 
 class BridgeSection(Section):
-    """``[bridge]``: the service's name in logs and dead letters, where the schemas are, where state files go."""
+    """``[bridge]``: the service's name in logs and dead letters, where the schemas are."""
 
     service: str = Field(default=DEFAULT_SERVICE, min_length=1)
     schemas: ConfigPath = Path("schemas")
-    data_dir: ConfigPath | None = None
 
 
 def _member(name: str) -> str:

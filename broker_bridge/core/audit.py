@@ -123,14 +123,15 @@ def second_look(case: InDoubt, evidence: Evidence, *, group: str, dead_letter_to
         return _by_letter(case, letters, dead_letter_topic)
     if case.position in evidence.copies:
         return Ruling(Outcome.IN_PROGRESS if case.state is ClaimState.IN_PROGRESS else Outcome.IN_RETRY)
+    if letters:
+        # Before the claim's own word: Redis may have lost what it acknowledged (W3), the letter is still there.
+        return Ruling(Outcome.DEAD, code=next(iter(letters)).code)
     if case.doubt is Doubt.CARRIER:
         return Ruling(
             Outcome.UNACCOUNTED,
             f"its claim is {_name(case.state)}, but no lane of the group holds a copy that could still come",
             f"look at the retention of the lanes; the record itself is at {case.position} in the source topic",
         )
-    if letters:
-        return Ruling(Outcome.DEAD, code=next(iter(letters)).code)
     if case.doubt is Doubt.NO_CLAIM:
         return Ruling(
             Outcome.UNACCOUNTED, "the group has passed it, yet nothing says what became of it", _again(case, group)

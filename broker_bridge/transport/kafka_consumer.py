@@ -266,11 +266,11 @@ class KafkaConsumer:
     @staticmethod
     async def _close(consumer: AIOKafkaConsumer) -> None:
         """Leave the group if the coordinator answers in time, else cut the connections: it will find out by itself."""
-        with suppress(kafka.KafkaError, OSError):
-            try:
-                async with asyncio.timeout(_STOP_S):
-                    await consumer.stop()
-            except TimeoutError:
+        try:
+            async with asyncio.timeout(_STOP_S):
+                await consumer.stop()
+        except (kafka.KafkaError, OSError):  # a timeout is an OSError
+            with suppress(kafka.KafkaError, OSError):
                 await consumer._client.close()
 
 

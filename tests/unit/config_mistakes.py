@@ -200,6 +200,15 @@ BAD: list[tuple[str, str, str, str]] = [
         'add [route.retry] lanes = ["1m"], or set on_dead = "release"',
     ),
     (
+        "order of the partition with lanes (I12)",
+        ROUTE.replace("topic = ", 'order = "partition"\ntopic = ') + '[route.retry]\nlanes = ["1m"]\n',
+        (
+            "line 4: route[payments].order = 'partition': needs retry without lanes: a message in a lane would be "
+            "overtaken by the rest of its partition"
+        ),
+        "remove lanes under [route.retry]; in_place attempts hold the partition, as many as you give",
+    ),
+    (
         "a lease too short to be renewed (I18)",
         ROUTE + '[route.claims]\nlease = "900ms"\n',
         "line 10: route[payments].claims.lease = '900ms': must be at least 1s, so that it can be renewed in time",

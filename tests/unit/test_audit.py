@@ -121,6 +121,18 @@ async def test_a_claim_in_progress_that_nobody_can_finish_is_unaccounted(world: 
     assert totals(await audit(world)) == {"unaccounted": 1}
 
 
+async def test_a_claim_that_redis_set_back_does_not_hide_the_letter(world: World) -> None:
+    """W3: the write that said dead is lost, the one before it says in progress. The letter in Kafka proves itself."""
+    set_back, retried = await world.produce(2)
+    await world.claim(set_back)
+    await world.to_retry(retried, copy=False)
+    await world.commit_all()
+    assert totals(await audit(world)) == {"unaccounted": 2}
+    for record in (set_back, retried):
+        await world.write_letter(record, "target_rejected")
+    assert totals(await audit(world)) == {"dead": 2}
+
+
 async def test_a_dead_claim_needs_its_letter(world: World) -> None:
     """Broken on purpose: the letter was deleted, or was never really written."""
     records = await world.produce(2)

@@ -171,6 +171,34 @@ def test_row_14_a_message_whose_workers_keep_dying_is_set_aside() -> None:
     assert tries == [0, 1, 2]
 
 
+def test_row_14_only_the_message_that_was_started_each_time_is_set_aside() -> None:
+    """The sound ones were in hand whenever a worker died, and count as many crashes; none of them was ever begun."""
+    runs: list[str] = []
+
+    async def handle(message: Message[dict[str, Any]], _: Context) -> None:
+        runs.append(message.value["note"])
+        if message.value["note"] == "deadly":
+            await asyncio.sleep(86_400)
+
+    async def scenario() -> None:
+        async with InMemoryBridge(shop(handle, concurrency=1, claims={"crash_limit": 3}), partitions=1) as world:
+            await world.stop_worker()
+            await place(world, 1, customer="deadly", note="deadly")
+            for number in range(2, 6):
+                await place(world, number, customer=f"c{number}", note="sound")
+            world.start_worker()
+            for crash in range(3):
+                while runs.count("deadly") <= crash:
+                    await asyncio.sleep(0.1)
+                await world.crash_worker()
+                world.start_worker()
+            await world.settled()
+            assert [letter.key for letter in world.dead_letters(GROUP)] == [b"deadly"]
+
+    run_virtual(scenario())
+    assert runs.count("sound") == 4
+
+
 def test_rows_33_and_34_redis_away_pauses_and_a_lost_answer_is_asked_for_again() -> None:
     effects: list[str] = []
 
