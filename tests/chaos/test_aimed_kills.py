@@ -48,17 +48,21 @@ def init(self, *args, **options):
 RouteWorker.__init__ = init
 """
 COMMITS_BEFORE_IT_SENDS = """
+from broker_bridge.core.watermark import Watermark
 from broker_bridge.worker.route_worker import RouteWorker
+highest = property(lambda self: self._next)
+lowest = Watermark.committable
 make = RouteWorker.__init__
 def init(self, *args, **options):
     make(self, *args, **options)
-    leave, publish = self._settler._leave, self._settler._publish
+    publish = self._settler._publish
     async def commit_first(outcomes):
-        leave(outcomes)
-        await self._committer.commit(self.pipeline.assignment.states())
+        if outcomes:
+            Watermark.committable = highest
+            await self._committer.commit(self.pipeline.assignment.states())
+            Watermark.committable = lowest
         await publish(outcomes)
     self._settler._publish = commit_first
-    self._settler._leave = lambda outcomes: leave([o for o in outcomes if o.record is None])
 RouteWorker.__init__ = init
 """
 COMPLETES_IN_A_MOMENT = """
