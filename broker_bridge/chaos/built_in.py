@@ -37,6 +37,9 @@ timeout = "2s"
 in_place = 2
 lanes = ["1s"]
 
+[route.dead_letter]
+message = true
+
 [route.claims]
 lease = "3s"
 

@@ -1,8 +1,8 @@
 """The built-in target: a handler that has one effect for each message, a line in a file, and does as messages say.
 
-``deed`` in the value decides: ``ok``; ``poison`` is refused for good; ``transient`` fails once, ``stubborn`` twice,
-and then works; ``deadly`` kills the worker each time it is tried; ``hangs`` never answers. The weather comes on top of
-that.
+``deed`` in the value decides: ``ok``; ``poison`` is refused for good, ``verbose`` too and at length; ``transient``
+fails once, ``stubborn`` twice, and then works; ``deadly`` kills the worker each time it is tried; ``hangs`` never
+answers. The weather comes on top of that.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ WEATHER_VARIABLE = "CHAOS_WEATHER"
 WORK_VARIABLE = "CHAOS_WORK_MS"
 FAILURES = {"transient": 1, "stubborn": 2}
 FOR_EVER_S = 3_600.0
+LONG_STORY = 400
 
 _blocked_once: set[int] = set()
 
@@ -65,8 +66,8 @@ async def apply(message: Message[dict[str, Any]], context: Context) -> None:
 
 async def _before(deed: str, context: Context, weather: Weather) -> None:
     """What goes wrong before the effect."""
-    if deed == "poison":
-        raise RejectedError("refused for good", target_code="poison")
+    if deed in ("poison", "verbose"):
+        raise RejectedError("refused for good" + ", and why" * LONG_STORY * (deed == "verbose"), target_code=deed)
     if context.attempt <= FAILURES.get(deed, 0):
         raise ValueError("not this time")
     if deed == "deadly":

@@ -14,8 +14,11 @@ from broker_bridge.stack.kafka.handshake import METADATA, METADATA_VERSION, Curs
 
 FIND_COORDINATOR, FIND_COORDINATOR_VERSION = 10, 1
 DELETE_TOPICS, DELETE_TOPICS_VERSION = 20, 1
+CREATE_PARTITIONS, CREATE_PARTITIONS_VERSION = 37, 0
+ALTER_CONFIGS, ALTER_CONFIGS_VERSION = 44, 0
 CREATE_ACLS, DELETE_ACLS, ACLS_VERSION = 30, 31, 1
 _TOPIC, _LITERAL = 2, 3
+_SET = 0
 _ANY, _DENY, _ALLOW = 1, 2, 3
 _READ, _WRITE, _DESCRIBE = 3, 4, 8
 _TIMEOUT_S = 5.0
@@ -60,6 +63,31 @@ def delete_topic(port: int, topic: str) -> None:
         name, code = cursor.text(), cursor.number("h")
         if code not in (0, _UNKNOWN_TOPIC):
             raise StackError(f"{name} was not deleted (error {code})", where=f"127.0.0.1:{port}")
+
+
+def add_partitions(port: int, topic: str, count: int) -> None:
+    """Give a topic so many partitions. Raises ``StackError`` where the broker refuses."""
+    body = struct.pack(">i", 1) + _text(topic) + struct.pack(">ii", count, -1)
+    body += struct.pack(">ib", int(_TIMEOUT_S * 1000), 0)
+    cursor = Cursor(_ask(port, CREATE_PARTITIONS, CREATE_PARTITIONS_VERSION, body))
+    cursor.number("i")
+    for _ in range(cursor.number("i")):
+        name, code, message = cursor.text(), cursor.number("h"), cursor.text()
+        if code:
+            raise StackError(f"{name} got no more partitions: {message} (error {code})", where=f"127.0.0.1:{port}")
+
+
+def set_largest_record(port: int, topic: str, size: int) -> None:
+    """Let a topic take no record above so many bytes. Raises ``StackError`` where the broker refuses."""
+    body = struct.pack(">ib", 1, _TOPIC) + _text(topic)
+    body += struct.pack(">i", 1) + _text("max.message.bytes") + struct.pack(">b", _SET) + _text(str(size)) + b"\0"
+    cursor = Cursor(_ask(port, ALTER_CONFIGS, ALTER_CONFIGS_VERSION, body))
+    cursor.number("i")
+    for _ in range(cursor.number("i")):
+        code, message = cursor.number("h"), cursor.text()
+        if code:
+            raise StackError(f"{topic} was not changed: {message} (error {code})", where=f"127.0.0.1:{port}")
+        cursor.number("b"), cursor.text()
 
 
 def forbid_writes(port: int, topic: str) -> None:

@@ -33,6 +33,10 @@ class RedisServer(Server):
         super().__init__(name="Redis", port=port, folder=folder, surroundings=surroundings)
         self._locate = locate
 
+    def run_by(self, locate: Callable[[], Path]) -> None:
+        """Which program starts from now on; one that runs already goes on."""
+        self._locate = locate
+
     @property
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"

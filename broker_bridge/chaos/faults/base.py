@@ -32,9 +32,7 @@ class Fault:
     extra_deeds: ClassVar[tuple[str, ...]] = ()
     poison_share: ClassVar[float] = 0.01
     dead_kinds: ClassVar[frozenset[str]] = frozenset({"poison", "garbage"})
-    # A message that parked is first tried in the lane it parked in, and has no lanes before that one left: it may be
-    # dead after ``in_place`` attempts.
-    may_die: ClassVar[frozenset[str]] = frozenset({"stubborn"})
+    may_die: ClassVar[frozenset[str]] = frozenset()
     bounds_attempts: ClassVar[bool] = True
     kills_workers: ClassVar[bool] = False
 

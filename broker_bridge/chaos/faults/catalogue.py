@@ -9,6 +9,7 @@ from broker_bridge.chaos.faults.base import Fault
 from broker_bridge.chaos.faults.kafka_faults import KAFKA_FAULTS
 from broker_bridge.chaos.faults.redis_faults import REDIS_FAULTS
 from broker_bridge.chaos.faults.target_faults import TARGET_FAULTS
+from broker_bridge.chaos.faults.topic_faults import TOPIC_FAULTS
 from broker_bridge.chaos.faults.worker_faults import WORKER_FAULTS
 from broker_bridge.chaos.world import World
 from broker_bridge.errors import UsageError
@@ -25,7 +26,15 @@ class NoFault(Fault):
         """Nothing."""
 
 
-_ALL: tuple[type[Fault], ...] = (NoFault, *WORKER_FAULTS, *AIMED_KILLS, *KAFKA_FAULTS, *REDIS_FAULTS, *TARGET_FAULTS)
+_ALL: tuple[type[Fault], ...] = (
+    NoFault,
+    *WORKER_FAULTS,
+    *AIMED_KILLS,
+    *KAFKA_FAULTS,
+    *TOPIC_FAULTS,
+    *REDIS_FAULTS,
+    *TARGET_FAULTS,
+)
 FAULTS = {fault.name: fault for fault in _ALL}
 
 QUICK = ("none", "worker-kill", "worker-freeze-session", "broker-kill", "redis-answers-lost", "redis-flushall")

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 from pathlib import Path
 
-from broker_bridge.bootstrap import open_transport
 from broker_bridge.chaos import kafka_wire
 from broker_bridge.chaos.faults.base import Fault
 from broker_bridge.chaos.servers import SMALL_DISK_MB, thaw
 from broker_bridge.chaos.tcp_proxy import Behaviour
 from broker_bridge.chaos.world import World
-from broker_bridge.worker.topics import ensure_lanes
 
 _FILL_BYTES = 1 << 20
 
@@ -212,88 +209,6 @@ class KafkaLatency(_KafkaLink):
     behaviour = Behaviour(latency_ms=150, jitter_ms=100)
 
 
-class _LaneRefuses(Fault):
-    """Nobody may write to a topic of the group."""
-
-    built_in_only = True
-
-    def topic(self, world: World) -> str:
-        """Which one."""
-        raise NotImplementedError
-
-    def begin(self, world: World) -> None:
-        """Refuse, then send what needs it."""
-        kafka_wire.forbid_writes(world.servers.brokers[0].port, self.topic(world))
-        self._size = asyncio.run(_records_in(world, self.topic(world)))
-        world.mix_in("poison", "stubborn", "poison", "stubborn")
-
-    def end(self, world: World) -> None:
-        """Take writes again."""
-        world.facts["writes_let_through"] = asyncio.run(_records_in(world, self.topic(world))) - self._size
-        kafka_wire.allow_writes(world.servers.brokers[0].port, self.topic(world))
-
-
-class DeadLettersRefused(_LaneRefuses):
-    """Nothing may be committed past a record that has no dead letter yet."""
-
-    name = "dead-letters-refused"
-    title = "writing to the dead-letter topic is forbidden"
-    rows = (30,)
-
-    def topic(self, world: World) -> str:
-        """The dead letters."""
-        return world.route.lane_names.dead_letter
-
-
-class RetryLaneRefused(_LaneRefuses):
-    """Nothing may be committed past a record that has no retry copy yet."""
-
-    name = "retry-lane-refused"
-    title = "writing to the retry lane is forbidden"
-    rows = (32,)
-
-    def topic(self, world: World) -> str:
-        """The first lane."""
-        return world.route.lane_names.retries(world.route.retry.lanes_ms)[0]
-
-
-class DeadLettersMissing(Fault):
-    """Removed while the workers run; made again by an operator."""
-
-    name = "dead-letters-missing"
-    title = "the dead-letter topic is removed, and made again later"
-    rows = (30,)
-    built_in_only = True
-    poison_share = 0.0
-
-    def begin(self, world: World) -> None:
-        """Remove, then send what needs it. Nothing was in it: the workload has no poison of its own."""
-        kafka_wire.delete_topic(world.servers.brokers[0].port, world.route.lane_names.dead_letter)
-        world.mix_in("poison", "poison", "poison")
-
-    def end(self, world: World) -> None:
-        """Make it again."""
-        asyncio.run(_make_lanes(world))
-
-
-async def _records_in(world: World, topic: str) -> int:
-    reader = open_transport(world.config).reader()
-    await reader.start()
-    try:
-        return sum(after - first for first, after in (await reader.offsets([topic])).values())
-    finally:
-        await reader.stop()
-
-
-async def _make_lanes(world: World) -> None:
-    admin = open_transport(world.config).admin()
-    await admin.start()
-    try:
-        await ensure_lanes(admin, world.route, replication=1)
-    finally:
-        await admin.stop()
-
-
 class DiskFull(Fault):
     """Kafka ends itself, Redis refuses writes; both come back once there is room."""
 
@@ -340,8 +255,5 @@ KAFKA_FAULTS: tuple[type[Fault], ...] = (
     KafkaAnswersLost,
     KafkaRefused,
     KafkaLatency,
-    DeadLettersRefused,
-    RetryLaneRefused,
-    DeadLettersMissing,
     DiskFull,
 )

@@ -5,15 +5,20 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
-from broker_bridge.chaos.evidence import now_ms
+from broker_bridge.chaos.evidence import Evidence, now_ms
 from broker_bridge.chaos.faults.base import Fault
 from broker_bridge.chaos.servers import thaw
+from broker_bridge.chaos.shifted_clock import ShiftedClock, compiler
 from broker_bridge.chaos.tcp_proxy import Behaviour
+from broker_bridge.chaos.verdict import Verdict
 from broker_bridge.chaos.world import World
+from broker_bridge.config import BridgeConfig, RouteConfig
 from broker_bridge.errors import StackError
+from broker_bridge.stack.prerequisites import existing
 
 SHORT_FREEZE_S = 0.3
 TAIL_BYTES = 20_000
+HOUR_S = 3_600
 
 
 class _RedisAway(Fault):
@@ -282,6 +287,52 @@ class RedisFailoverWithWait(RedisFailover):
         world.servers.follow_promoted()
 
 
+class RedisClock(Fault):
+    """Leases end an hour early, then an hour late; tokens must grow all the same."""
+
+    name = "redis-clock"
+    title = "Redis' clock jumps an hour ahead, then two hours back; SIGKILL to a worker after the first"
+    rows = (40,)
+
+    def unfit(self, config: BridgeConfig, route: RouteConfig) -> str:
+        """It takes a compiler: Redis reads the machine's clock, which is not ours to move."""
+        return "" if compiler() else "the library that moves Redis' clock takes a C compiler (cc), and there is none"
+
+    def hold_s(self, world: World) -> float:
+        """The jumps are all of it."""
+        return 0.0
+
+    def begin(self, world: World) -> None:
+        """A Redis with a clock of its own, an orderly start; then the jumps."""
+        clock, redis = ShiftedClock(world.folder), world.servers.stack.redis
+        since_ms = now_ms()
+        redis.run_by(lambda: clock.wrapped(existing("redis-server")))
+        redis.restart()
+        world.note_redis_away(since_ms)
+        for shift_s in (HOUR_S, -HOUR_S):
+            world.run_for(world.lease_s)
+            before_s = int(world.servers.redis("TIME").split()[2])
+            clock.move(shift_s)
+            world.facts[f"jumped_s_{'ahead' if shift_s > 0 else 'back'}"] = _jump(world, before_s)
+            if shift_s > 0:
+                world.pool.kill(world.pool.workers[0])
+            world.run_for(world.lease_s * 2)
+        clock.move(0)
+
+    def end(self, world: World) -> None:
+        """The right time again; the next start is of the plain program."""
+        world.servers.stack.redis.run_by(lambda: existing("redis-server"))
+
+    def review(self, world: World, evidence: Evidence, verdict: Verdict) -> None:
+        """It has to have been felt."""
+        if world.facts["jumped_s_ahead"] < HOUR_S - 60 or world.facts["jumped_s_back"] > -2 * HOUR_S + 60:
+            verdict.object("the fault was not felt", "Redis' clock did not move")
+
+
+def _jump(world: World, before_s: int) -> int:
+    return int(world.servers.redis("TIME").split()[2]) - before_s
+
+
 REDIS_FAULTS: tuple[type[Fault], ...] = (
     RedisRestart,
     RedisFreezeShort,
@@ -296,4 +347,5 @@ REDIS_FAULTS: tuple[type[Fault], ...] = (
     AofTailCut,
     RedisFailover,
     RedisFailoverWithWait,
+    RedisClock,
 )
