@@ -34,6 +34,7 @@ Whether trying again can help is data on the error (``retriable``), never a gues
     │   │   └── TargetUnreachableError target_unreachable    (retriable, spends no attempt) no message can cause it
     │   ├── KeyConflictError      key_conflict               same idempotency key, other payload
     │   ├── CrashSuspectError     crash_suspect              workers died while holding this message
+    │   ├── DeadlinePassedError   deadline_passed            its own deadline was over before it began
     │   ├── OutputInvalidError    output_invalid             the target's answer does not fit the output contract
     │   └── FencedError           fenced                     (retriable) a later claim has written under this key
     ├── HandlerStuckError         handler_stuck              a worker had to end without its handler
@@ -65,6 +66,7 @@ from broker_bridge.errors.contract import (
 )
 from broker_bridge.errors.delivery import (
     CrashSuspectError,
+    DeadlinePassedError,
     DeliveryError,
     FencedError,
     HandlerError,
@@ -106,6 +108,7 @@ __all__ = [
     "ContractError",
     "CrashSuspectError",
     "DatabaseError",
+    "DeadlinePassedError",
     "DeliveryError",
     "DeliveryTimeoutError",
     "FencedError",

@@ -99,6 +99,13 @@ class CrashSuspectError(DeliveryError):
     title = "Message seems to kill its worker"
 
 
+class DeadlinePassedError(DeliveryError):
+    """The message's own deadline (header ``deadline``) was over before an attempt began; it was not handed over."""
+
+    code = "deadline_passed"
+    title = "Message came too late"
+
+
 class OutputInvalidError(DeliveryError):
     """The effect happened, but the target's answer cannot be published under the output contract."""
 

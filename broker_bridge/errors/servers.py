@@ -64,7 +64,8 @@ class StoreError(BridgeError):
 
 
 class ClaimUnreadableError(StoreError):
-    """The value under a claim's key is of another type, another layout version, or damaged; it was left as it is."""
+    """The value under a claim's key is of another type, another layout version, or damaged; it was left as it is.
+    ``claim_key`` is the key of that claim, where it is one of those asked for."""
 
     code = "claim_unreadable"
     title = "Stored claim cannot be read"
@@ -72,6 +73,10 @@ class ClaimUnreadableError(StoreError):
     default_remedy = (
         "run a release that reads this layout; or, if the key belongs to something else, delete it or change the prefix"
     )
+
+    def __init__(self, detail: str, *, remedy: str = "", where: str = "", claim_key: bytes = b"") -> None:
+        super().__init__(detail, remedy=remedy, where=where)
+        self.claim_key = claim_key
 
 
 class DatabaseError(BridgeError):

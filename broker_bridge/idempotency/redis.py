@@ -31,6 +31,7 @@ from pydantic import SecretStr
 from redis.exceptions import NoPermissionError
 
 from broker_bridge.core.claim import (
+    KEY_BYTES,
     MAX_ATTEMPT,
     ClaimAnswer,
     ClaimRequest,
@@ -287,7 +288,7 @@ class RedisStore:
         try:
             return StoredClaim.decode(value)
         except ClaimUnreadableError as error:
-            raise ClaimUnreadableError(error.detail, where=self._link.place(key)) from None
+            raise ClaimUnreadableError(error.detail, where=self._link.place(key), claim_key=key[-KEY_BYTES:]) from None
 
     async def _check_eviction(self) -> None:
         remedy = 'set maxmemory-policy noeviction in Redis, or allow it by name: allow_unsafe = ["eviction"]'

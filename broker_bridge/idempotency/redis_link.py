@@ -187,9 +187,10 @@ class RedisLink:
         text = str(reply)
         if keys and text.startswith("CLAIM "):
             _, index, what = text.split(" ", 2)
-            raise ClaimUnreadableError(what, where=self.place(keys[int(index) - 1])) from reply
+            key = keys[int(index) - 1]
+            raise ClaimUnreadableError(what, where=self.place(key), claim_key=key[-KEY_BYTES:]) from reply
         if keys and text.startswith("WRONGTYPE"):
-            raise ClaimUnreadableError(text, where=self.place(keys[0])) from reply
+            raise ClaimUnreadableError(text, where=self.place(keys[0]), claim_key=keys[0][-KEY_BYTES:]) from reply
         raise self._failure(reply) from reply
 
     def _failure(self, error: BaseException) -> StoreError:

@@ -18,6 +18,7 @@ from broker_bridge.contracts.forms import Form
 from broker_bridge.core.timestamps import rfc3339
 from broker_bridge.errors import (
     BridgeError,
+    DeadlinePassedError,
     HandlerError,
     MalformedError,
     OutputInvalidError,
@@ -70,6 +71,9 @@ class Attempt:
             message = self._read(delivery)  # anew for each attempt: the last one may have changed it
         except BridgeError as error:
             return error
+        if message.deadline_ms is not None and delivery.started_ms >= message.deadline_ms and not delivery.replay_id:
+            late_ms = delivery.started_ms - message.deadline_ms
+            return DeadlinePassedError(f"its deadline was {late_ms} ms ago when its turn came")
         # Every try counts here, also one that cost no attempt: it may have had its effect, so the next is a repeat.
         delivery.tries = max(delivery.tries, delivery.attempt) + 1
         context = Context(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from broker_bridge.core.claim import ClaimAnswer, ClaimStatus
 from broker_bridge.core.retry import backoff_ms
-from broker_bridge.errors import CrashSuspectError, KeyConflictError, StoreError, TransportError
+from broker_bridge.errors import ClaimUnreadableError, CrashSuspectError, KeyConflictError, StoreError, TransportError
 from broker_bridge.idempotency.base import IdempotencyStore
 from broker_bridge.observability import events, names
 from broker_bridge.worker.conflict import PayloadComparison
@@ -105,6 +105,9 @@ class ClaimStage:
             try:
                 answers = await self._call(batch)
             except StoreError as error:
+                if isinstance(error, ClaimUnreadableError) and (found := self._set_apart(batch, error)):
+                    batch = [delivery for delivery in batch if delivery not in found]
+                    continue
                 failures += 1
                 self._pause(error, failures)
                 wait = backoff_ms(
@@ -114,6 +117,14 @@ class ClaimStage:
             else:
                 self._p.paused.discard(PAUSED_BY_STORE)  # also for a batch that is gone: the next one will find out
                 return answers, batch
+
+    def _set_apart(self, batch: Sequence[Delivery], error: ClaimUnreadableError) -> list[Delivery]:
+        """Those whose claim cannot be read, on their way to the dead letters: nobody knows whether they may run, so
+        they do not, and the claim is left as it is. All others are asked for again."""
+        found = [delivery for delivery in batch if delivery.claim_key == error.claim_key]
+        for delivery in found:
+            self._p.report(delivery, error)
+        return found
 
     async def _call(self, batch: Sequence[Delivery]) -> list[ClaimAnswer]:
         if not batch:

@@ -218,6 +218,7 @@ async def refuses_all(lab: RedisLab) -> None:
         with pytest.raises(ClaimUnreadableError) as caught:
             await call()
         assert not caught.value.retriable
+        assert caught.value.claim_key == request.key
         assert request.key.hex() in caught.value.where
         assert lab.group in caught.value.where
     assert await lab.store.inspect(lab.group, [sound.key]) == [None]
