@@ -18,7 +18,8 @@ class Terms(NamedTuple):
 
     ``ordered``: order is kept by key. ``holds``: a dead letter holds its key. ``guarded``: nothing runs without the
     store. ``true_clocks``: no worker's wall clock was moved, so that due times mean something. ``limited``: dead
-    letters may stop a worker; what would have died is tried once more by the next.
+    letters may stop a worker; what would have died is tried once more by the next. ``remembers``: without the store a
+    worker knows what it did itself.
     """
 
     topic: str
@@ -33,6 +34,7 @@ class Terms(NamedTuple):
     guarded: bool = True
     true_clocks: bool = True
     limited: bool = False
+    remembers: bool = False
 
 
 class Item(NamedTuple):
@@ -80,6 +82,7 @@ class Books:
         self.takeovers: Counter[bytes] = Counter()
         self.replay_of: dict[bytes, bytes] = {}
         self.claimed: dict[tuple[bytes, int], tuple[bytes, int]] = {}  # → fingerprint, losses of the key so far
+        self.latest_token: dict[bytes, int] = {}
         self.life_of: dict[bytes, Item] = {}
         self.lease_end_ms: dict[tuple[bytes, int], int] = {}
         self.live_attempt: dict[bytes, int] = {}

@@ -23,7 +23,6 @@ from typing import Any
 from broker_bridge.bootstrap import make_worker, open_codec, open_producer
 from broker_bridge.bridge import Bridge
 from broker_bridge.clock import Clock
-from broker_bridge.config import RouteConfig
 from broker_bridge.contracts.codec import Codec
 from broker_bridge.core.dead_letter import DeadLetter, read_dead_letter
 from broker_bridge.errors import NotFoundError
@@ -36,7 +35,7 @@ from broker_bridge.transport.memory import MemoryLog, MemoryTransport
 from broker_bridge.worker.supervisor import Worker
 from broker_bridge.worker.topics import ensure_lanes, owned_by_users
 
-_LOOK_MS = 20
+_LOOK_MS = 50
 
 
 class RunningWorker:
@@ -106,6 +105,7 @@ class InMemoryBridge:
         self.producer = open_producer(bridge.config, transport=self.transport, codec=self.codec, clock=self.clock)
         self.history = history
         self.workers: dict[str, RunningWorker] = {}
+        self._read_by = [(r.group, [r.topic, *r.lane_names.read(r.retry.lanes_ms)]) for r in bridge.config.routes]
         self._rng = random.Random(seed)  # noqa: S311 - repeatable on purpose
 
     @property
@@ -161,15 +161,14 @@ class InMemoryBridge:
         """Wait until every record of every route is settled and committed. Raises ``TimeoutError`` or the worker's
         failure."""
         async with asyncio.timeout(within_ms / 1000):
-            while not all(self._is_settled(route) for route in self._bridge.config.routes):
+            while not all(self._is_settled(group, topics) for group, topics in self._read_by):
                 for running in self.workers.values():
                     if running.task.done():
                         running.task.result()
                 await asyncio.sleep(_LOOK_MS / 1000)
 
-    def _is_settled(self, route: RouteConfig) -> bool:
-        committed = self.log.committed.get(route.group, {})
-        topics = [route.topic, *route.lane_names.read(route.retry.lanes_ms)]
+    def _is_settled(self, group: str, topics: list[str]) -> bool:
+        committed = self.log.committed.get(group, {})
         return all(
             partition.end == partition.start or committed.get(tp, 0) >= partition.end
             for topic in topics

@@ -60,6 +60,7 @@ class Checker(Books):
         if event.crashes > self.crashes[key]:
             self.takeovers[key] += event.crashes - self.crashes[key]
         self.crashes[key] = event.crashes
+        self.latest_token[key] = event.token
         self.claimed[key, event.token] = (event.fingerprint, self.lost[key])
         self.lease_end_ms[key, event.token] = event.lease_end_ms
 
@@ -68,6 +69,8 @@ class Checker(Books):
 
     def _settled(self, event: Settled) -> None:
         item = Item(event.key, self.claimed.get((event.key, event.token), _UNKNOWN)[0])
+        if event.token != self.latest_token.get(event.key) and not self.lost[event.key]:
+            self.object("I10", f"{self.name(item)} was settled by who had lost its claim", event.key)
         if event.kind is SettleKind.RETRY:
             self.live_attempt[event.key] = max((copy.attempt for copy in self.copies[item]), default=0)
         if event.kind is not SettleKind.COMPLETE or item not in self.first:
@@ -172,16 +175,17 @@ class Checker(Books):
         if not earlier:
             self._is_in_order(self.first[item], item)
         else:
-            self._is_explained(item, *earlier[-1])
+            self._is_explained(item, event.worker, *earlier[-1])
         earlier.append((event.worker, self.claimed.get((key, event.token), _UNKNOWN)[1]))
 
-    def _is_explained(self, item: Item, worker: str, losses: int) -> None:
-        """Which window allowed an effect beyond the first; ``worker`` had the last one."""
+    def _is_explained(self, item: Item, again: str, worker: str, losses: int) -> None:
+        """Which window allowed an effect beyond the first; ``worker`` had the last one, ``again`` has this one."""
         key = item.key
         if self.lost[key] > losses:
             window = "W3"
         elif self.unguarded[key]:
-            window = "W5"
+            knew = self.terms.remembers and again == worker and not self.takeovers[key]
+            window = "" if knew else "W5"
         elif self.takeovers[key]:
             window = "W1" if worker in self.dead_workers else "W2"
         else:

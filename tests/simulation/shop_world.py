@@ -85,6 +85,7 @@ class ShopWorld(Happenings):
             holds=route.dead_letter.on_dead == "hold",
             guarded=route.claims.on_redis_down == "block",
             true_clocks="clock jump" not in self.plan.kind.steps,
+            remembers=route.claims.on_redis_down == "fallback",
             limited=self.plan.kind.name == "limit",
         )
 

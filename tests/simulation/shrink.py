@@ -32,8 +32,10 @@ def invariant_of(text: str) -> str:
 
 
 def shrink(plan: Plan, *, within_s: float = 20.0) -> Shrunk:
-    """The shortest plan found in that time. ``plan`` must break something."""
+    """The shortest plan found in that time. Raises ``ValueError`` where ``plan`` breaks nothing."""
     shop = play(plan)
+    if not shop.found:
+        raise ValueError(f"the plan of seed {plan.seed} breaks nothing")
     invariant = invariant_of(shop.found[0])
     best = Shrunk(plan, invariant, shop)
     deadline = time.monotonic() + within_s

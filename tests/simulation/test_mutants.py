@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from shop_world import simulate
-from shrink import invariant_of
+from shop_world import play, simulate
+from shrink import invariant_of, shrink, story
+from worlds import kind_of, plan_of
 
-from broker_bridge.core.claim import ClaimAnswer, ClaimStatus
+from broker_bridge.contracts.codec import Codec
+from broker_bridge.core import claim_rules
+from broker_bridge.core.claim import NO_REPLAY, ClaimAnswer, ClaimRequest, ClaimStatus, StoredClaim
 from broker_bridge.core.parking import ParkingLot
 from broker_bridge.core.watermark import Watermark
 from broker_bridge.errors import TransportError
+from broker_bridge.idempotency.homeward import Homeward
+from broker_bridge.idempotency.local_claims import LocalClaims
+from broker_bridge.idempotency.memory import MemoryStore
 from broker_bridge.message import OutgoingRecord, Position
+from broker_bridge.testing.history import RecordingStore
 from broker_bridge.worker import outcome as outcome_module
 from broker_bridge.worker.admission import Admission
+from broker_bridge.worker.attempt import Attempt
 from broker_bridge.worker.claim_stage import ClaimStage
 from broker_bridge.worker.committer import Committer
 from broker_bridge.worker.delivery import Delivery
+from broker_bridge.worker.held_keys import HeldKeys
+from broker_bridge.worker.outcome import OutcomePlanner
 from broker_bridge.worker.partitions import Assignment, PartitionState
 from broker_bridge.worker.rebuild import ParkedSetRebuild
 from broker_bridge.worker.settler import Settler
@@ -189,33 +201,176 @@ def never_frees_a_key(patch: Patch) -> None:
     patch.setattr(ParkingLot, "unpark", lambda *_: None)
 
 
-MUTANTS: dict[Callable[[Patch], None], set[str]] = {
-    commits_the_highest_offset_seen: {"I3"},
-    settles_when_claimed: {"I3"},
-    commits_backwards: {"I4"},
-    parks_nobody: {"I12"},
-    does_not_rebuild_the_parked_set: {"I12"},
-    keeps_no_order: {"I12"},
-    claims_nothing: {"I8", "I9"},
-    forgets_attempts: {"I15"},
-    tries_before_due: {"I22"},
-    takes_a_failed_send_for_done: {"I1", "I3"},
-    ignores_that_a_dead_letter_was_not_taken: {"I1", "I3"},
-    completes_before_the_copy_is_acknowledged: {"I3"},
-    drops_a_header_of_the_dead: {"I14"},
-    goes_on_with_partitions_that_are_gone: {"I20"},
-    never_frees_a_key: {"I21"},
-    drops_what_was_busy: {"I1", "I3"},
+def frees_held_keys_too_early(patch: Patch) -> None:
+    patch.setattr(HeldKeys, "_still_held", lambda *_: False)
+
+
+def loses_replays(patch: Patch) -> None:
+    request = Delivery.request
+    patch.setattr(Delivery, "request", lambda self: request(self)._replace(replay=NO_REPLAY))
+
+
+def keeps_the_answer_to_itself(patch: Patch) -> None:
+    plan = OutcomePlanner.plan
+
+    def without_output(self: OutcomePlanner, result: Any) -> Any:
+        result.delivery.output = None
+        return plan(self, result)
+
+    patch.setattr(OutcomePlanner, "plan", without_output)
+
+
+def answers_anew_each_time(patch: Patch) -> None:
+    encode, serial = Codec.encode, itertools.count()
+
+    def other(self: Codec, subject: str, version: int, value: Any) -> bytes:
+        return encode(self, subject, version, {**value, "sequence": next(serial)})
+
+    def output(self: Attempt, *args: Any) -> Any:
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(Codec, "encode", other)
+            return make(self, *args)
+
+    make = Attempt._make_output
+    patch.setattr(Attempt, "_make_output", output)
+
+
+def takes_a_conflict_for_a_duplicate(patch: Patch) -> None:
+    async def drop(self: ClaimStage, delivery: Delivery, _: ClaimAnswer) -> int:
+        return self._drop(delivery, "duplicate", unpark=True)
+
+    patch.setattr(ClaimStage, "_conflict", drop)
+
+
+def claims_whatever_the_payload(patch: Patch) -> None:
+    claim = MemoryStore._claim_one
+
+    def blind(self: MemoryStore, group: str, request: ClaimRequest, lease_ms: int) -> ClaimAnswer:
+        stored = self._read(group, request.key)
+        return claim(self, group, request._replace(fingerprint=stored.fingerprint) if stored else request, lease_ms)
+
+    patch.setattr(MemoryStore, "_claim_one", blind)
+
+
+def reads_then_writes_claims(patch: Patch) -> None:
+    """GET, think, SET: what others wrote in between is overwritten."""
+    claim, read = RecordingStore.claim, MemoryStore._read
+
+    async def slowly(self: RecordingStore, group: str, requests: Sequence[ClaimRequest], *, lease_ms: int) -> Any:
+        seen = {request.key: read(self, group, request.key) for request in requests}
+        await asyncio.sleep(0.05)
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(MemoryStore, "_read", lambda self, group, key: seen.get(key) or read(self, group, key))
+            return await claim(self, group, requests, lease_ms=lease_ms)
+
+    patch.setattr(RecordingStore, "claim", slowly)
+
+
+def does_not_fence(patch: Patch) -> None:
+    patch.setattr(claim_rules, "_is_owner", lambda *_: True)
+
+
+def forgets_claims_at_once(patch: Patch) -> None:
+    """A time to live that is shorter than a message may come again."""
+    write = RecordingStore._write
+
+    def briefly(self: RecordingStore, group: str, key: bytes, stored: StoredClaim, _: int) -> None:
+        write(self, group, key, stored, 300)
+
+    patch.setattr(RecordingStore, "_write", briefly)
+
+
+def does_not_notice_lost_claims(patch: Patch) -> None:
+    patch.setattr(ClaimStage, "_look_for_losses", lambda _: None)
+
+
+def falls_back_to_nothing(patch: Patch) -> None:
+    patch.setattr(LocalClaims, "read", lambda *_: None)
+
+
+def does_not_tell_the_store_afterwards(patch: Patch) -> None:
+    patch.setattr(Homeward, "add", lambda *_: None)
+
+
+@dataclass(frozen=True)
+class Found:
+    """By which invariants a mutant is noticed, and in which kind of world, where not in any."""
+
+    by: frozenset[str]
+    kind: str = ""
+
+
+def by(*invariants: str, kind: str = "") -> Found:
+    return Found(frozenset(invariants), kind)
+
+
+MUTANTS: dict[Callable[[Patch], None], Found] = {
+    commits_the_highest_offset_seen: by("I3"),
+    settles_when_claimed: by("I3"),
+    commits_backwards: by("I4"),
+    parks_nobody: by("I12"),
+    does_not_rebuild_the_parked_set: by("I12"),
+    keeps_no_order: by("I12"),
+    claims_nothing: by("I8", "I9"),
+    forgets_attempts: by("I15"),
+    tries_before_due: by("I22"),
+    takes_a_failed_send_for_done: by("I1", "I3"),
+    ignores_that_a_dead_letter_was_not_taken: by("I1", "I3"),
+    completes_before_the_copy_is_acknowledged: by("I3"),
+    drops_a_header_of_the_dead: by("I14"),
+    goes_on_with_partitions_that_are_gone: by("I20"),
+    never_frees_a_key: by("I21"),
+    drops_what_was_busy: by("I1", "I3"),
+    does_not_fence: by("I10", kind="short lease"),
+    reads_then_writes_claims: by("I8", "I9", "I10"),
+    forgets_claims_at_once: by("I7", "I8", "I9"),
+    frees_held_keys_too_early: by("I12", kind="hold"),
+    loses_replays: by("I17", kind="redrive"),
+    keeps_the_answer_to_itself: by("I1", kind="answers"),
+    answers_anew_each_time: by("I7", kind="answers"),
+    takes_a_conflict_for_a_duplicate: by("I1", "I3", kind="conflict"),
+    claims_whatever_the_payload: by("I16", "I1", "I3", kind="conflict"),
+    does_not_notice_lost_claims: by("W3", kind="claims lost"),
+    falls_back_to_nothing: by("I9", kind="fallback"),
+    does_not_tell_the_store_afterwards: by("I9", kind="fallback"),
 }
+
+
+def failing_seed(found: Found) -> tuple[int | None, set[str]]:
+    """The first seed that notices, and what was noticed until then."""
+    seen: set[str] = set()
+    of_the_kind = (seed for seed in itertools.count() if found.kind in ("", kind_of(seed).name))
+    for seed in itertools.islice(of_the_kind, SEEDS):
+        seen |= {invariant_of(text) for text in simulate(seed).found}
+        if seen & found.by:
+            return seed, seen
+    return None, seen
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
 def test_the_checker_objects_to(mutant: Callable[[Patch], None], monkeypatch: Patch) -> None:
     mutant(monkeypatch)
     expected = MUTANTS[mutant]
-    seen: set[str] = set()
-    for seed in range(SEEDS):
-        seen |= {invariant_of(text) for text in simulate(seed).found}
-        if seen & expected:
-            return
-    raise AssertionError(f"not noticed in {SEEDS} seeds; expected one of {sorted(expected)}, saw {sorted(seen)}")
+    seed, seen = failing_seed(expected)
+    assert seed is not None, f"not noticed in {SEEDS} seeds; expected one of {sorted(expected.by)}, saw {sorted(seen)}"
+
+
+@pytest.mark.parametrize("mutant", [parks_nobody, takes_a_conflict_for_a_duplicate], ids=lambda mutant: mutant.__name__)
+def test_a_failing_seed_is_told_in_fewer_steps(mutant: Callable[[Patch], None], monkeypatch: Patch) -> None:
+    """The shorter plan breaks the same invariant, and again when it is run again."""
+    mutant(monkeypatch)
+    seed, _ = failing_seed(MUTANTS[mutant])
+    assert seed is not None
+    shrunk = shrink(plan_of(seed), within_s=120)
+    assert len(shrunk.plan.steps) < len(plan_of(seed).steps) // 2
+    again = play(shrunk.plan).found
+    assert again == shrunk.shop.found
+    assert invariant_of(again[0]) == shrunk.invariant
+    told = story(shrunk)
+    assert f"seed {seed}, a world of kind {shrunk.plan.kind.name!r}, breaks {shrunk.invariant}:" in told
+    assert told.count("\n") < len(shrunk.shop.history.events)
+
+
+def test_what_broke_nothing_is_not_shrunk() -> None:
+    with pytest.raises(ValueError, match="breaks nothing"):
+        shrink(plan_of(0))
