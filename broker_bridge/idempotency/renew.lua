@@ -4,7 +4,6 @@
 -- ARGV[1]  claims in hand, 20 bytes each: nonce 8, token u64, attempt u16, tries u16 (big endian)
 -- ARGV[2]  lease in ms        ARGV[3]  time to live of a claim in progress, in ms
 -- returns  one byte a claim: 1 extended, 0 no longer ours
--- errors   'CLAIM <index> <what is wrong>' when a stored value cannot be read; then nothing was written
 
 local VERSION, HEAD_BYTES, HELD_BYTES = 1, 74, 20
 local IN_PROGRESS, DEAD_STATE = 1, 4
@@ -18,20 +17,15 @@ local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local in_hand, lease_ms, ttl_ms = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local lease_end = pack('>I8', now_ms + lease_ms)
 
--- Everything is read, and found readable, before anything is written: a refused batch has changed nothing.
+-- What is no claim (another type, another layout, damage) is not ours either, and is left as it is.
 local found = {}
 for i = 1, #KEYS do
   local value = redis.pcall('GET', KEYS[i])
-  if type(value) == 'table' then
-    return redis.error_reply('CLAIM ' .. i .. ' ' .. value.err)
-  end
-  if value then
+  if type(value) == 'string' and byte(value, 1) == VERSION and #value >= HEAD_BYTES then
     local state = byte(value, 2)
-    if byte(value, 1) ~= VERSION or #value < HEAD_BYTES or state < IN_PROGRESS or state > DEAD_STATE then
-      return redis.error_reply('CLAIM ' .. i .. ' holds ' .. #value .. ' bytes of layout version '
-        .. (byte(value, 1) or 'none') .. ', not a claim of version ' .. VERSION)
+    if state >= IN_PROGRESS and state <= DEAD_STATE then
+      found[KEYS[i]] = value
     end
-    found[KEYS[i]] = value
   end
 end
 

@@ -5,7 +5,6 @@
 --          of detail
 -- ARGV[2]  time to live of a settled claim, in ms
 -- returns  one byte a settlement: 1 OK, 2 STALE
--- errors   'CLAIM <index> <what is wrong>' when a stored value cannot be read; then nothing was written
 
 local VERSION, HEAD_BYTES, SETTLEMENT_BYTES = 1, 74, 23
 local IN_PROGRESS, RETRY, COMPLETED, DEAD_STATE = 1, 2, 3, 4
@@ -21,20 +20,15 @@ local time = call('TIME')
 local settled_at = pack('>I8', time[1] * 1000 + math.floor(time[2] / 1000))
 local settlements, ttl_ms = ARGV[1], ARGV[2]
 
--- Everything is read, and found readable, before anything is written: a refused batch has changed nothing.
+-- What is no claim (another type, another layout, damage) is not ours either, and is left as it is.
 local found = {}
 for i = 1, #KEYS do
   local value = redis.pcall('GET', KEYS[i])
-  if type(value) == 'table' then
-    return redis.error_reply('CLAIM ' .. i .. ' ' .. value.err)
-  end
-  if value then
+  if type(value) == 'string' and byte(value, 1) == VERSION and #value >= HEAD_BYTES then
     local state = byte(value, 2)
-    if byte(value, 1) ~= VERSION or #value < HEAD_BYTES or state < IN_PROGRESS or state > DEAD_STATE then
-      return redis.error_reply('CLAIM ' .. i .. ' holds ' .. #value .. ' bytes of layout version '
-        .. (byte(value, 1) or 'none') .. ', not a claim of version ' .. VERSION)
+    if state >= IN_PROGRESS and state <= DEAD_STATE then
+      found[KEYS[i]] = value
     end
-    found[KEYS[i]] = value
   end
 end
 

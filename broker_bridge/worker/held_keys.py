@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 
 from broker_bridge.core.claim import ClaimState, ClaimView
-from broker_bridge.errors import StoreError
+from broker_bridge.errors import ClaimUnreadableError, StoreError
 from broker_bridge.idempotency.base import IdempotencyStore
 from broker_bridge.observability import events
 from broker_bridge.worker.delivery import Delivery
@@ -29,28 +29,37 @@ class HeldKeys:
 
     async def look(self, markers: list[Delivery]) -> None:
         """Send each round again, or free its key. Waits until the store answers."""
-        views = await self._inspect(markers)
-        for marker, view in zip(markers, views, strict=True):
+        for marker, held in zip(markers, await self._are_held(markers), strict=True):
             if marker.part.gone:
                 self._p.retire(marker, settled=False)
-            elif self._still_held(view):
+            elif held:
                 self._p.report(marker, Parked(len(self._p.retry.lanes_ms) - 1))
             else:
                 self._p.log.info(events.KEY_FREED, origin=str(marker.origin))
                 self._p.unpark(marker)
                 self._p.retire(marker, settled=True)
 
-    def _still_held(self, view: ClaimView | None) -> bool:
-        if self._p.route.dead_letter.on_dead != "hold":
-            return False
-        return view is not None and view.state is not ClaimState.COMPLETED
-
-    async def _inspect(self, markers: list[Delivery]) -> list[ClaimView | None]:
+    async def _are_held(self, markers: list[Delivery]) -> list[bool]:
+        """A claim that cannot be read holds its key: nobody knows that its message was replayed."""
+        unreadable: set[bytes] = set()
         while not all(marker.part.gone for marker in markers):
+            keys = [marker.claim_key for marker in markers if marker.claim_key not in unreadable]
             try:
-                return await self._store.inspect(self._p.route.group, [marker.claim_key for marker in markers])
+                views = dict(zip(keys, await self._store.inspect(self._p.route.group, keys), strict=True))
+                return [self._is_held(marker.claim_key, views) for marker in markers]
             except StoreError as error:
                 self._p.metrics.store_error(self._p.route.name)
                 self._p.log.warning(events.REDIS_LOST, code=error.code, error=str(error))
-                await asyncio.sleep(_ASK_AGAIN_S)
-        return [None] * len(markers)
+                if isinstance(error, ClaimUnreadableError) and error.claim_key in keys:
+                    unreadable.add(error.claim_key)
+                else:
+                    await asyncio.sleep(_ASK_AGAIN_S)
+        return [True] * len(markers)
+
+    def _is_held(self, key: bytes, views: dict[bytes, ClaimView | None]) -> bool:
+        if self._p.route.dead_letter.on_dead != "hold":
+            return False
+        if key not in views:
+            return True
+        view = views[key]
+        return view is not None and view.state is not ClaimState.COMPLETED

@@ -192,7 +192,8 @@ async def until(condition: Callable[[], Any], deadline_s: float = 5.0) -> None:
     [b"", b"\0" + bytes(73), b"\x02" + bytes(90), b"\x01\x01short", b"\x01\x01" + bytes(71), b"\x01\x07" + bytes(72)],
 )
 async def test_a_foreign_value_is_refused_and_kept(lab: RedisLab, value: bytes) -> None:
-    """Row 50: another release's layout, or no claim at all. The whole batch is refused, nothing is written."""
+    """Row 50: another release's layout, or no claim at all. The batch is refused with the key's name, nothing is
+    written."""
     await lab.raw.set(stored_key(lab), value)
     await refuses_all(lab)
     assert await lab.raw.get(stored_key(lab)) == value
@@ -208,10 +209,6 @@ async def refuses_all(lab: RedisLab) -> None:
     request, sound = a_request(), a_request("sound")
     calls: list[Callable[[], Awaitable[object]]] = [
         lambda: lab.store.claim(lab.group, [sound, request], lease_ms=LONG_MS),
-        lambda: lab.store.renew(lab.group, [Held(request.key, request.nonce, 1, 0)], lease_ms=LONG_MS),
-        lambda: lab.store.settle(
-            lab.group, [Settlement(request.key, request.nonce, 1, SettleKind.COMPLETE)], ttl_ms=DAY_MS
-        ),
         lambda: lab.store.inspect(lab.group, [sound.key, request.key]),
     ]
     for call in calls:
@@ -222,6 +219,17 @@ async def refuses_all(lab: RedisLab) -> None:
         assert request.key.hex() in caught.value.where
         assert lab.group in caught.value.where
     assert await lab.store.inspect(lab.group, [sound.key]) == [None]
+    await is_not_ours_any_more(lab)
+
+
+async def is_not_ours_any_more(lab: RedisLab) -> None:
+    """A claim that was overwritten while it was in hand: that one is lost, the others of the batch are not."""
+    request, sound = a_request(), a_request("sound")
+    token = await granted(lab, sound)
+    held = [Held(one.key, one.nonce, token, 0) for one in (request, sound)]
+    assert await lab.store.renew(lab.group, held, lease_ms=LONG_MS) == [False, True]
+    settlements = [Settlement(one.key, one.nonce, token, SettleKind.COMPLETE) for one in (request, sound)]
+    assert await lab.store.settle(lab.group, settlements, ttl_ms=DAY_MS) == [SettleStatus.STALE, SettleStatus.OK]
 
 
 async def test_a_full_redis_refuses_and_keeps_what_it_has(lab: RedisLab) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 from orders import GROUP, TOPIC, place, shop
 
-from broker_bridge import Context, Message
-from broker_bridge.core.claim import ClaimAnswer, ClaimRequest
+from broker_bridge import Context, Message, RejectedError
+from broker_bridge.core.claim import ClaimAnswer, ClaimRequest, ClaimView
 from broker_bridge.core.identity import claim_key
 from broker_bridge.errors import ClaimUnreadableError
 from broker_bridge.headers import identify
@@ -26,6 +26,11 @@ class OneIsForeign(MemoryStore):
         if any(request.key == self.foreign for request in requests):
             raise ClaimUnreadableError("a list", claim_key=self.foreign)
         return await super().claim(group, requests, lease_ms=lease_ms)
+
+    async def inspect(self, group: str, keys: Sequence[bytes]) -> list[ClaimView | None]:
+        if self.foreign in keys:
+            raise ClaimUnreadableError("a list", claim_key=self.foreign)
+        return await super().inspect(group, keys)
 
 
 def test_the_message_of_an_unreadable_claim_is_dead_lettered_and_all_others_go_on() -> None:
@@ -80,3 +85,32 @@ def test_an_unreadable_epoch_is_nobodys_and_the_route_waits() -> None:
 
     run_virtual(scenario())
     assert runs == ["o-0001"]
+
+
+def test_a_dead_letter_whose_claim_became_unreadable_goes_on_holding_its_key_and_stops_nobody_else() -> None:
+    runs: list[str] = []
+
+    async def handle(message: Message[dict[str, Any]], _: Context) -> None:
+        if message.value["note"] == "bad":
+            raise RejectedError("no")
+        runs.append(message.value["order_id"])
+
+    async def scenario() -> None:
+        clock = LoopClock()
+        store = OneIsForeign(clock)
+        bridge = shop(handle, dead_letter={"on_dead": "hold"}, retry={"lanes": ["10s"]})
+        async with InMemoryBridge(bridge, partitions=1, store=store, clock=clock) as world:
+            await place(world, 1, note="bad")
+            await asyncio.sleep(1)
+            identity = identify(world.records(TOPIC)[0], trusted=False)
+            store.foreign = claim_key(identity.idempotency_key, namespace=TOPIC)
+            await place(world, 2)
+            await asyncio.sleep(60)
+            await place(world, 3, customer="other")
+            await asyncio.sleep(60)
+            assert runs == ["o-0003"]
+            store.foreign = b""
+            await asyncio.sleep(60)
+            assert runs == ["o-0003"], "still dead"
+
+    run_virtual(scenario())
