@@ -18,6 +18,7 @@ def facts(versions: dict[str, str]) -> dict[str, str]:
     load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
     found = {
         "when": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "broker_bridge": f"{_version('broker-bridge')}, commit {_commit()}",
         "processor": f"{_cpu_model()}, {os.cpu_count()} cores",
         "memory": f"{_memory_gib():.0f} GiB",
         "load at the start": f"{load} (1, 5, 15 minutes)",
@@ -49,6 +50,19 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
+
+
+def _commit() -> str:
+    """Which one is measured, and whether files differ from it."""
+    asked = subprocess.run(
+        ["git", "describe", "--always", "--dirty= and changes not committed"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+        cwd=Path(__file__).parent,
+    )
+    return asked.stdout.strip() or "unknown"
 
 
 def _first_line(program: str, *arguments: str) -> str:

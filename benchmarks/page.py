@@ -16,8 +16,9 @@ PLOT = "docs/benchmarks.png"
 HEAD = """\
 # Benchmarks
 
-broker_bridge beside what one would write instead: same topics, same work, one machine, in one run. This page and its
-plot are made by the command, from [the figures it found](../benchmarks/results/published.json); do not edit them.
+broker_bridge beside what one would write instead: same topics, same work, same machine, each table in one run. This
+page and its plot are made by the command, from [the figures it found](../benchmarks/results/published.json); do not
+edit them.
 
 - A contender's result counts only when its work was checked: every result there, once, byte by byte what it has to be.
   Whoever loses or doubles one fails the run.

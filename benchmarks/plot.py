@@ -8,6 +8,7 @@ from typing import Any
 from benchmarks.results import Row, Run, Section
 
 OURS, OTHERS, INK = "#0b6e4f", "#9aa5b1", "#333333"
+RANGE = {"elinewidth": 1, "ecolor": "#66707a"}
 
 
 def draw(run: Run, path: Path) -> None:
@@ -30,44 +31,46 @@ def draw(run: Run, path: Path) -> None:
     for place in list(axes.flat)[len(wanted) :]:
         place.set_visible(False)
     where = run.machine.get("processor", "")
-    figure.suptitle(f"{where}, {run.machine.get('when', '')}: medians, lines show the range", fontsize=9, color=INK)
+    figure.suptitle(f"{where}: medians, thin lines show the range of the rounds", fontsize=9, color=INK)
     figure.savefig(path, dpi=110, metadata={"Software": None})
     pyplot.close(figure)
 
 
 def _bars(place: Any, section: Section) -> None:
-    """One bar a contender, the best at the bottom."""
-    rows = sorted(section.rows, key=lambda row: row.median(section.ratios[0]) or 0)
-    middles = [row.median(section.ratios[0]) or 0 for row in rows]
-    place.barh(
-        [_label(row) for row in rows], middles, color=[_colour(row) for row in rows], xerr=_ranges(rows, section)
-    )
-    for index, middle in enumerate(middles):
-        place.annotate(f" {middle:,.0f}".replace(",", " "), (middle, index), va="center", fontsize=8, color=INK)
-    place.set_xlabel(_heading(section, section.ratios[0]), fontsize=8, color=INK)
+    """One bar a contender, the best on top."""
+    key = section.ratios[0]
+    rows = sorted(section.rows, key=lambda row: row.median(key) or 0)
+    middles = [row.median(key) or 0 for row in rows]
+    colours = [_colour(row) for row in rows]
+    place.barh([_label(row) for row in rows], middles, color=colours, xerr=_spread(rows, key), error_kw=RANGE)
+    for index, row in enumerate(rows):
+        end = max(row.values(key), default=0)
+        place.annotate(f" {middles[index]:,.0f}".replace(",", " "), (end, index), va="center", fontsize=8, color=INK)
+    place.set_xlabel(_heading(section, key), fontsize=8, color=INK)
     place.margins(x=0.18)
 
 
 def _groups(place: Any, section: Section) -> None:
-    """Percentiles of each contender, point by point."""
-    keys = [metric.key for metric in section.metrics]
-    labels, middles, colours = [], [], []
-    for row in section.rows:
-        for key in keys:
-            labels.append(f"{_label(row)}, {row.point}, {_heading(section, key).removesuffix(' ms')}")
-            middles.append(row.median(key) or 0)
-            colours.append(_colour(row))
-    order = sorted(range(len(labels)), key=lambda index: (-_point_rank(labels[index]), index), reverse=True)
-    place.barh([labels[i] for i in order], [middles[i] for i in order], color=[colours[i] for i in order])
-    for index, i in enumerate(order):
-        place.annotate(f" {middles[i]:.1f}", (middles[i], index), va="center", fontsize=7, color=INK)
+    """For each point and percentile one bar a contender."""
+    contenders = list(dict.fromkeys(row.contender for row in section.rows))
+    points = list(dict.fromkeys(row.value for row in section.rows))
+    groups = [(point, metric) for point in reversed(points) for metric in reversed(section.metrics)]
+    height = 0.8 / len(contenders)
+    for number, contender in enumerate(contenders):
+        rows = [section.row(contender, point) for point, _ in groups]
+        middles = [
+            (row.median(metric.key) if row else None) or 0 for row, (_, metric) in zip(rows, groups, strict=True)
+        ]
+        heights = [index - number * height for index in range(len(groups))]
+        shown = next(row for row in rows if row is not None)
+        place.barh(heights, middles, height=height, color=_colour(shown), label=_label(shown))
+        for middle, at in zip(middles, heights, strict=True):
+            place.annotate(f" {middle:.1f}", (middle, at), va="center", fontsize=7, color=INK)
+    names = [f"{point:,.0f} {section.varied}, {metric.heading.split()[0]}" for point, metric in groups]
+    place.set_yticks([index - height / 2 for index in range(len(groups))], names)
     place.set_xlabel("ms", fontsize=8, color=INK)
     place.margins(x=0.18)
-    place.tick_params(axis="y", labelsize=6)
-
-
-def _point_rank(label: str) -> int:
-    return len(label.split(",")[1])
+    place.legend(fontsize=8, frameon=False)
 
 
 def _lines(place: Any, section: Section) -> None:
@@ -110,10 +113,6 @@ def _colour(row: Row) -> str:
 
 def _heading(section: Section, key: str) -> str:
     return next(metric.heading for metric in section.metrics if metric.key == key)
-
-
-def _ranges(rows: list[Row], section: Section) -> list[list[float]]:
-    return _spread(rows, section.ratios[0])
 
 
 def _spread(rows: list[Row], key: str) -> list[list[float]]:

@@ -54,7 +54,6 @@ def broken_links(page: Path, text: str) -> list[str]:
         if not target.exists() and path:
             broken.append(link)
             continue
-        there = text if target == page else target.read_text()
-        if anchor and anchor not in anchors_of(there):
+        if anchor and anchor not in anchors_of(text if target == page else target.read_text()):
             broken.append(link)
     return broken
