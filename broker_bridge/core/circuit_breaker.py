@@ -65,6 +65,11 @@ class CircuitBreaker:
             self._probes = 0
         return self._state
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it is closed, which passing time does not change."""
+        return self._state is BreakerState.CLOSED
+
     def may_admit(self, now_ms: int) -> bool:
         """Whether one more message may be tried now."""
         state = self.state(now_ms)

@@ -39,7 +39,7 @@ class RetryBudget:
 
     def __init__(self, policy: BudgetPolicy) -> None:
         self._policy = policy
-        self._marks: deque[tuple[int, int, int]] = deque()
+        self._marks: deque[list[int]] = deque()
         self._first = 0
         self._retries = 0
         self._unreported = [0, 0]
@@ -98,10 +98,11 @@ class RetryBudget:
     def _count(self, now_ms: int, first: int, retries: int) -> None:
         slot_ms = now_ms - now_ms % 100
         if self._marks and self._marks[-1][0] == slot_ms:
-            last = self._marks.pop()
-            self._marks.append((slot_ms, last[1] + first, last[2] + retries))
+            last = self._marks[-1]
+            last[1] += first
+            last[2] += retries
         else:
-            self._marks.append((slot_ms, first, retries))
+            self._marks.append([slot_ms, first, retries])
         self._first += first
         self._retries += retries
         self._unreported[0] += first

@@ -36,7 +36,10 @@ class Watermark:
         opened = self._open
         if not opened or not opened[0] <= offset <= opened[-1]:
             return
-        self._settled.add(offset)
+        if opened[0] != offset:
+            self._settled.add(offset)
+            return
+        opened.popleft()
         while opened and opened[0] in self._settled:
             self._settled.discard(opened.popleft())
 

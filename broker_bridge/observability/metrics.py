@@ -12,7 +12,7 @@ series.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Info, ProcessCollector, generate_latest
@@ -140,16 +140,17 @@ class WorkerMetrics:
         if status == "done":
             self.duplicated.labels(route).inc(count)
 
-    def completed(self, route: str, *, handling_ms: float, age_ms: float, count: int = 1) -> None:
-        """A message done: how long the target took, how old the record was (a clock ahead of ours counts as 0)."""
+    def completed(self, route: str, *, handling_ms: Sequence[float], age_ms: Sequence[float]) -> None:
+        """Messages done: how long the target took for each, how old each record was (a clock ahead of ours counts
+        as 0)."""
         children = self._completed_of.get(route)
-        if children is None:  # looked up once: this runs for every message
+        if children is None:  # looked up once: this runs for every batch
             children = self.completions.labels(route), self.deliveries.labels(route, "complete", "")
             self._completed_of[route] = children
         for counter in children:
-            counter.inc(count)
-        self.delivery_seconds.labels(route).observe(handling_ms / 1000)
-        self.end_to_end_seconds.labels(route).observe(age_ms / 1000)
+            counter.inc(len(handling_ms))
+        self.delivery_seconds.labels(route).observe_all([each / 1000 for each in handling_ms])
+        self.end_to_end_seconds.labels(route).observe_all([each / 1000 for each in age_ms])
 
     def failed(self, route: str, verdict: str, code: str, count: int = 1) -> None:
         """Attempts that failed with ``code``, and what was decided: the value of a ``Verdict``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from broker_bridge import headers as h
@@ -37,9 +38,9 @@ _SETTLE_AS = {
 
 @dataclass(slots=True, eq=False)
 class Outcome:
-    """What is to be done for one delivery. ``marker`` goes to a retry lane after the dead letter, to hold its key;
-    ``position`` is where ``record`` was acknowledged; ``given_up`` that it
-    never was."""
+    """What is to be done for one delivery. ``waits`` says that it stays in hand, at the head of its lane; ``marker``
+    goes to a retry lane after the dead letter, to hold its key; ``position`` is where ``record`` was acknowledged;
+    ``given_up`` that it never was."""
 
     delivery: Delivery
     verdict: Verdict
@@ -53,17 +54,11 @@ class Outcome:
     failure: Failure | None = None
     position: Position | None = None
     given_up: bool = False
+    waits: bool = False
 
-    @property
-    def waits(self) -> bool:
-        """Whether the message stays in hand, at the head of its lane."""
-        return not self.released and self.verdict in (Verdict.HOLD, Verdict.RETRY_IN_PLACE)
-
-    def settlement(self) -> Settlement | None:
-        """How the claim ends; None where there is none in hand."""
+    def settlement(self) -> Settlement:
+        """How the claim in hand ends."""
         delivery = self.delivery
-        if delivery.token == 0:
-            return None
         kind = SettleKind.RELEASE if self.parked or self.released else _SETTLE_AS[self.verdict]
         detail = b""
         if kind is SettleKind.DEAD and self.position is not None:
@@ -83,21 +78,26 @@ class OutcomePlanner:
         letters = pipeline.route.dead_letter
         self._limit = DeadLetterLimit(count=letters.limit, window_ms=letters.limit_window_ms) if letters.limit else None
 
-    def plan(self, result: Result) -> Outcome:
-        """Decide on one result (not an aborted one)."""
-        delivery, ended = result
-        if isinstance(ended, Parked):
-            return self._park(delivery, ended.lane)
-        if isinstance(ended, BridgeError):
-            return self._failed(delivery, ended)
-        assert isinstance(ended, Answered)
-        now_ms = self._p.clock.now_ms()
-        self._p.metrics.completed(
-            self._p.route.name,
-            handling_ms=now_ms - delivery.started_ms,
-            age_ms=now_ms - delivery.record.timestamp_ms,
-        )
-        return Outcome(delivery, Verdict.COMPLETE, delivery.attempt + 1, record=delivery.output)
+    def plan(self, results: Iterable[Result]) -> list[Outcome]:
+        """Decide on results; aborted ones are left out."""
+        outcomes: list[Outcome] = []
+        answered: list[Delivery] = []
+        for delivery, ended in results:
+            if isinstance(ended, Answered):
+                answered.append(delivery)
+                outcomes.append(Outcome(delivery, Verdict.COMPLETE, delivery.attempt + 1, record=delivery.output))
+            elif isinstance(ended, Parked):
+                outcomes.append(self._park(delivery, ended.lane))
+            elif isinstance(ended, BridgeError):
+                outcomes.append(self._failed(delivery, ended))
+        if answered:
+            now_ms = self._p.clock.now_ms()
+            self._p.metrics.completed(
+                self._p.route.name,
+                handling_ms=[now_ms - delivery.started_ms for delivery in answered],
+                age_ms=[now_ms - delivery.record.timestamp_ms for delivery in answered],
+            )
+        return outcomes
 
     def _park(self, delivery: Delivery, lane: int) -> Outcome:
         self._p.metrics.parked(self._p.route.name)
@@ -117,6 +117,7 @@ class OutcomePlanner:
         if disposition.attempt > delivery.attempt and delivery.first_failure_ms is None:
             delivery.first_failure_ms = now_ms
         outcome = Outcome(delivery, disposition.verdict, disposition.attempt, disposition.delay_ms, disposition.lane)
+        outcome.waits = disposition.verdict in (Verdict.HOLD, Verdict.RETRY_IN_PLACE)
         delivery.holds = delivery.holds + 1 if disposition.verdict is Verdict.HOLD else 0
         delivery.error_code = error.code
         delivery.doubted_ms = self._p.ticks_ms if error.code in MAY_BE_AN_OUTAGE else -1

@@ -157,7 +157,8 @@ class Pipeline:
 
     def retire(self, delivery: Delivery, *, settled: bool) -> None:
         """Out of this worker's hands. Unsettled ones hold the watermark, so that their record is read again."""
-        self.unqueue(delivery)
+        if delivery.queued:
+            self.unqueue(delivery)
         self.held.pop(delivery, None)
         self.in_flight -= 1
         self.in_flight_bytes -= delivery.size

@@ -58,23 +58,26 @@ class Settler:
         for result in batch:
             if isinstance(result.ended, Aborted):
                 self._p.retire(result.delivery, settled=False)
-        outcomes = [self._planner.plan(result) for result in batch if not isinstance(result.ended, Aborted)]
-        await self._write_attempts_down([outcome for outcome in outcomes if outcome.waits])
-        for outcome in outcomes:
-            if not outcome.waits:
-                continue
-            if self._p.closing or outcome.delivery.part.gone:
-                outcome.released = True
-            elif outcome.delivery.queued:
-                self._p.postpone(outcome.delivery, delay_ms=outcome.delay_ms)
-            else:  # the route was stopped before the message had its place
-                self._p.queue(outcome.delivery)
-        leaving = [outcome for outcome in outcomes if not outcome.waits]
+        leaving = self._planner.plan(batch)
+        if waiting := [outcome for outcome in leaving if outcome.waits]:
+            await self._write_attempts_down(waiting)
+            self._wait(waiting)
+            leaving = [outcome for outcome in leaving if not outcome.waits]
         await self._publish([outcome for outcome in leaving if outcome.record is not None])
         await self._hold_keys(leaving)
         sent = [outcome for outcome in leaving if not outcome.given_up]
         await self._settle_claims(sent)
         self._leave(leaving)
+
+    def _wait(self, waiting: Sequence[Outcome]) -> None:
+        """They stay at the head of their lane, unless there is no time left for that."""
+        for outcome in waiting:
+            if self._p.closing or outcome.delivery.part.gone:
+                outcome.released, outcome.waits = True, False
+            elif outcome.delivery.queued:
+                self._p.postpone(outcome.delivery, delay_ms=outcome.delay_ms)
+            else:  # the route was stopped before the message had its place
+                self._p.queue(outcome.delivery)
 
     async def _hold_keys(self, outcomes: Sequence[Outcome]) -> None:
         """After the dead letter, what holds its key. Without it the message is not settled, and will be
@@ -148,16 +151,15 @@ class Settler:
 
     async def _settle_claims(self, outcomes: Sequence[Outcome]) -> None:
         await self._write_released_down(outcomes)
-        pairs = [(outcome, outcome.settlement()) for outcome in outcomes]
-        settlements = [settlement for _, settlement in pairs if settlement is not None]
-        if not settlements:
+        holding = [outcome for outcome in outcomes if outcome.delivery.token]
+        if not holding:
             return
+        settlements = [outcome.settlement() for outcome in holding]
         route = self._p.route
         statuses = await self._until_answered(
             "settle", lambda: self._store.settle(route.group, settlements, ttl_ms=route.claims.ttl_ms)
         )
-        settled = (outcome for outcome, settlement in pairs if settlement is not None)
-        for outcome, status in zip(settled, statuses, strict=True):
+        for outcome, status in zip(holding, statuses, strict=True):
             if status is SettleStatus.STALE:
                 self._p.metrics.stale(self._p.route.name)
                 self._p.log.warning(

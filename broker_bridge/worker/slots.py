@@ -24,6 +24,7 @@ _BREAKER_EVENTS = {
 _ANSWERS = (OutputInvalidError,)
 """Failures after the effect. All others may come of what a handler does before it asks its target: they say nothing of
 whether that is there."""
+_ANSWERED = Answered()
 _SUSPECT_WAIT_MS = 50
 _YIELD_EVERY = 64
 """Messages a slot may run without suspending before it lets other tasks have the loop."""
@@ -44,6 +45,7 @@ class Slots:
         self._attempt = attempt
         self._suspects = suspects
         self._denied = 0
+        self._in_order = pipeline.route.order == "key"
 
     async def run(self) -> None:
         """Run until cancelled: what is being handled then is aborted. Raises ``HandlerStuckError`` where a handler does
@@ -107,9 +109,9 @@ class Slots:
                 pipeline.retire(delivery, settled=False)
             elif delivery.token == 0 or self._has_run_out(delivery):
                 self._claim_again(delivery, now_ms)
-            elif (lane := self._lane_ahead(delivery)) is not None:
+            elif self._in_order and (lane := self._lane_ahead(delivery)) is not None:
                 pipeline.report(delivery, Parked(lane))
-            elif self._suspects.must_wait(delivery):
+            elif delivery.crashes and self._suspects.must_wait(delivery):
                 pipeline.postpone(delivery, delay_ms=_SUSPECT_WAIT_MS)
             elif not self._is_affordable(delivery, now_ms):
                 pipeline.postpone(delivery, delay_ms=self._budget_wait_ms(now_ms))
@@ -155,7 +157,7 @@ class Slots:
         """The retry lane an earlier message of the key is in; None where this one may run. A replay does not wait
         its turn again."""
         key = delivery.record.key
-        if key is None or self._p.route.order != "key" or delivery.from_redrive:
+        if key is None or delivery.from_redrive:
             return None
         return delivery.part.parked.lane_ahead(key, delivery.origin.offset)
 
@@ -219,12 +221,15 @@ class Slots:
         if error is None:
             self._p.unpark(delivery)
             self._p.unqueue(delivery)
-            self._p.report(delivery, Answered())
+            self._p.report(delivery, _ANSWERED)
         else:
             self._p.report(delivery, error)
 
     def _tell_breaker(self, delivery: Delivery, error: BridgeError | None, began_ms: int) -> None:
         pipeline, now_ms = self._p, self._p.ticks_ms
+        if error is None and pipeline.breaker.is_closed:  # nearly always
+            pipeline.breaker.succeeded(delivery.order_key, now_ms, began_ms=began_ms)
+            return
         before = pipeline.breaker.state(now_ms)
         if before is BreakerState.HALF_OPEN and not delivery.probe:
             return  # it began before the outage was known and says nothing of now

@@ -61,8 +61,8 @@ def test_counts_come_in_batches(metrics: WorkerMetrics) -> None:
 
 
 def test_a_completion_is_counted_and_timed(metrics: WorkerMetrics) -> None:
-    metrics.completed("r", handling_ms=3, age_ms=40)
-    metrics.completed("r", handling_ms=3_000, age_ms=-5)
+    metrics.completed("r", handling_ms=[3], age_ms=[40])
+    metrics.completed("r", handling_ms=[3_000], age_ms=[-5])
     assert value(metrics, "completed_total") == 2
     assert value(metrics, "deliveries_total", outcome="complete", code="") == 2
     assert value(metrics, "delivery_seconds_count") == 2
