@@ -42,7 +42,8 @@ from broker_bridge.core.claim import (
     SettleStatus,
     StoredClaim,
     check_held,
-    check_request,
+    check_requests,
+    check_settlements,
 )
 from broker_bridge.core.claim_rules import refusal
 from broker_bridge.errors import BridgeError, ClaimUnreadableError, ConfigError, StoreError, UnsafeSettingsError
@@ -147,8 +148,7 @@ class RedisStore:
 
     async def claim(self, group: str, requests: Sequence[ClaimRequest], *, lease_ms: int) -> list[ClaimAnswer]:
         """See ``IdempotencyStore.claim``. Raises ``ClaimUnreadableError`` when a stored value is no claim of ours."""
-        for request in requests:
-            check_request(request)
+        check_requests(requests)
 
         async def run(keys: list[bytes], some: Sequence[ClaimRequest]) -> list[ClaimAnswer]:
             return await self._claim_in(self._bucket(some[0].key), keys, some, lease_ms=lease_ms)
@@ -175,14 +175,15 @@ class RedisStore:
 
     async def settle(self, group: str, settlements: Sequence[Settlement], *, ttl_ms: int) -> list[SettleStatus]:
         """See ``IdempotencyStore.settle``."""
-        for settlement in settlements:
-            check_held(settlement)
+        check_settlements(settlements)
 
         async def run(keys: list[bytes], some: Sequence[Settlement]) -> list[SettleStatus]:
+            pack = _SETTLEMENT.pack
             packed = b"".join(
-                _SETTLEMENT.pack(s.nonce, s.token, s.kind, s.attempt, min(s.tries, MAX_ATTEMPT), len(s.detail))
-                + s.detail
-                for s in some
+                [
+                    pack(nonce, token, kind, attempt, min(tries, MAX_ATTEMPT), len(detail)) + detail
+                    for _, nonce, token, kind, attempt, detail, tries in some
+                ]
             )
             return [_SETTLE_STATUSES[byte] for byte in await self._link.run(self._settle_script, keys, packed, ttl_ms)]
 
@@ -223,11 +224,16 @@ class RedisStore:
         self, bucket: int, keys: list[bytes], requests: Sequence[ClaimRequest], *, lease_ms: int, wait: bool = True
     ) -> list[ClaimAnswer]:
         """One call of claim.lua; with no requests it reads the epoch only."""
-        known = self._watch.before_call()
+        known, pack = self._watch.before_call(), _REQUEST.pack
         packed, epoch, *standing = await self._link.run(
             self._claim_script,
             [*keys, f"{self._prefix}:{{{bucket}}}:epoch".encode()],
-            b"".join(_REQUEST.pack(r.nonce, r.fingerprint, r.replay, r.origin, r.attempt) for r in requests),
+            b"".join(
+                [
+                    pack(nonce, fingerprint, replay, origin, attempt)
+                    for _, nonce, fingerprint, origin, attempt, replay in requests
+                ]
+            ),
             lease_ms,
             max(self._claim_ttl_ms, lease_ms),
             self._highest_token,
@@ -272,7 +278,7 @@ class RedisStore:
         for first in range(0, len(events), MAX_KEYS_A_SCRIPT):
             chunk = events[first : first + MAX_KEYS_A_SCRIPT]
             start = self._key_start(group, self._bucket(chunk[0].key))
-            answers += await run([start + event.key for event in chunk], chunk)
+            answers += await run([start + event[0] for event in chunk], chunk)
         return answers
 
     def _bucket(self, key: bytes) -> int:
