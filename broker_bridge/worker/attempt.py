@@ -34,11 +34,10 @@ from broker_bridge.worker.targets.base import Target
 
 
 class Waiting(NamedTuple):
-    """An attempt that waits for its target; ``until_s`` is its deadline by the event loop's clock."""
+    """An attempt that waits for its target."""
 
     message: Message[Any]
     rest: Begun
-    until_s: float
 
 
 class Attempt:
@@ -85,17 +84,16 @@ class Attempt:
             delivery.is_lost,
         )
         try:
-            until_s = asyncio.get_running_loop().time() + self.timeout_s
             answer = begin(self._target.deliver(message, context))
         except BaseException as error:  # noqa: BLE001 - SystemExit too: one message must not end the worker
             return self._failure(error)
         if isinstance(answer, Begun):
-            return Waiting(message, answer, until_s)
+            return Waiting(message, answer)
         return self._answered(delivery, message, answer)
 
     async def finish(self, delivery: Delivery, waiting: Waiting) -> BridgeError | None:
         """The rest of an attempt, under its deadline."""
-        limit = asyncio.timeout_at(waiting.until_s)
+        limit = asyncio.timeout_at(delivery.began_s + self.timeout_s)
         try:
             async with limit:
                 answer = await waiting.rest

@@ -71,6 +71,7 @@ class Pipeline:
     in_flight_bytes: int = 0
     closing: bool = False
     stopped: bool = False
+    loop: asyncio.AbstractEventLoop | None = None
 
     @classmethod
     def of(
@@ -129,9 +130,19 @@ class Pipeline:
         self.lanes.offer(delivery.order_key, delivery)
 
     @property
+    def ticks_s(self) -> float:
+        """The event loop's clock, which nobody sets back or forward: for waits, never for what is written down.
+
+        The loop is looked up once, for CPython 3.11 asks the kernel for the process id each time it is.
+        """
+        if self.loop is None:
+            self.loop = asyncio.get_running_loop()
+        return self.loop.time()
+
+    @property
     def ticks_ms(self) -> int:
-        """The event loop's clock, which nobody sets back or forward: for waits, never for what is written down."""
-        return round(asyncio.get_running_loop().time() * 1000)
+        """``ticks_s`` in whole milliseconds."""
+        return round(self.ticks_s * 1000)
 
     def postpone(self, delivery: Delivery, *, delay_ms: int) -> None:
         """Run again, not before ``delay_ms`` from now; its key waits."""

@@ -87,10 +87,9 @@ class Slots:
                 continue
             if delivery.crashes and not await self._note_start(delivery):
                 continue
-            began_ms = self._p.ticks_ms
-            waiting = self._begin(delivery, began_ms)
+            waiting = self._begin(delivery)
             if waiting is not None:
-                await self._finish(delivery, waiting, began_ms)
+                await self._finish(delivery, waiting)
             streak += 1
             if streak % _YIELD_EVERY == 0:
                 await asyncio.sleep(0)
@@ -99,7 +98,8 @@ class Slots:
         """The next message to be tried. Between the check and the start nothing awaits."""
         pipeline = self._p
         while True:
-            now_ms = pipeline.ticks_ms
+            now_s = pipeline.ticks_s  # once a message
+            now_ms = round(now_s * 1000)
             if pipeline.closing or pipeline.stopped or not pipeline.breaker.may_admit(now_ms):
                 return None
             delivery = pipeline.lanes.take(now_ms)
@@ -107,7 +107,7 @@ class Slots:
                 return None
             if delivery.part.gone:
                 pipeline.retire(delivery, settled=False)
-            elif delivery.token == 0 or self._has_run_out(delivery):
+            elif delivery.token == 0 or self._has_run_out(delivery, now_s):
                 self._claim_again(delivery, now_ms)
             elif self._in_order and (lane := self._lane_ahead(delivery)) is not None:
                 pipeline.report(delivery, Parked(lane))
@@ -116,12 +116,12 @@ class Slots:
             elif not self._is_affordable(delivery, now_ms):
                 pipeline.postpone(delivery, delay_ms=self._budget_wait_ms(now_ms))
             else:
-                delivery.probe = pipeline.breaker.admitted(now_ms)
+                delivery.began_s, delivery.probe = now_s, pipeline.breaker.admitted(now_ms)
                 return delivery
 
-    def _has_run_out(self, delivery: Delivery) -> bool:
+    def _has_run_out(self, delivery: Delivery, now_s: float) -> bool:
         """Whether somebody else may hold the claim by now: it is asked for again before anything starts (I8)."""
-        if not delivery.lost and asyncio.get_running_loop().time() < delivery.lease_end_s:
+        if not delivery.lost and now_s < delivery.lease_end_s:
             return False
         self._p.held.pop(delivery, None)
         delivery.token, delivery.lost, delivery.ask_at_ms = 0, False, 0
@@ -171,8 +171,8 @@ class Slots:
         except asyncio.CancelledError:
             self._abort(delivery)
             raise
-        pipeline = self._p
-        if not delivery.part.gone and not self._has_run_out(delivery):
+        pipeline, delivery.began_s = self._p, self._p.ticks_s
+        if not delivery.part.gone and not self._has_run_out(delivery, delivery.began_s):
             return True
         self._suspects.after(delivery)
         if delivery.probe:
@@ -183,7 +183,7 @@ class Slots:
             pipeline.postpone(delivery, delay_ms=0)
         return False
 
-    def _begin(self, delivery: Delivery, began_ms: int) -> Waiting | None:
+    def _begin(self, delivery: Delivery) -> Waiting | None:
         """Try the message. Most handlers end here; what is answered is one that waits."""
         delivery.started_ms = self._p.clock.now_ms()
         try:
@@ -193,11 +193,11 @@ class Slots:
             raise
         if isinstance(ended, Waiting):
             return ended
-        self._ended(delivery, ended, began_ms)
+        self._ended(delivery, ended)
         return None
 
-    async def _finish(self, delivery: Delivery, waiting: Waiting, began_ms: int) -> None:
-        delivery.overrun_s = waiting.until_s + self._p.route.claims.lease_ms / 1000
+    async def _finish(self, delivery: Delivery, waiting: Waiting) -> None:
+        delivery.overrun_s = delivery.began_s + self._attempt.timeout_s + self._p.route.claims.lease_ms / 1000
         try:
             error = await self._attempt.finish(delivery, waiting)
         except asyncio.CancelledError:
@@ -207,17 +207,17 @@ class Slots:
             self._abort(delivery)
             raise asyncio.CancelledError
         delivery.overrun_s = math.inf
-        self._ended(delivery, error, began_ms)
+        self._ended(delivery, error)
 
     def _abort(self, delivery: Delivery) -> None:
         delivery.overrun_s = math.inf
         self._suspects.after(delivery)
         self._p.report(delivery, Aborted())
 
-    def _ended(self, delivery: Delivery, error: BridgeError | None, began_ms: int) -> None:
+    def _ended(self, delivery: Delivery, error: BridgeError | None) -> None:
         if delivery.crashes:
             self._suspects.after(delivery)
-        self._tell_breaker(delivery, error, began_ms)
+        self._tell_breaker(delivery, error)
         if error is None:
             self._p.unpark(delivery)
             self._p.unqueue(delivery)
@@ -225,11 +225,12 @@ class Slots:
         else:
             self._p.report(delivery, error)
 
-    def _tell_breaker(self, delivery: Delivery, error: BridgeError | None, began_ms: int) -> None:
-        pipeline, now_ms = self._p, self._p.ticks_ms
-        if error is None and pipeline.breaker.is_closed:  # nearly always
-            pipeline.breaker.succeeded(delivery.order_key, now_ms, began_ms=began_ms)
+    def _tell_breaker(self, delivery: Delivery, error: BridgeError | None) -> None:
+        pipeline, began_ms = self._p, round(delivery.began_s * 1000)
+        if error is None and pipeline.breaker.is_closed:  # nearly always, and then the time does not matter
+            pipeline.breaker.succeeded(delivery.order_key, began_ms, began_ms=began_ms)
             return
+        now_ms = pipeline.ticks_ms
         before = pipeline.breaker.state(now_ms)
         if before is BreakerState.HALF_OPEN and not delivery.probe:
             return  # it began before the outage was known and says nothing of now
