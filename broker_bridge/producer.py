@@ -11,10 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
-from uuid import uuid4
 
 from broker_bridge.clock import Clock
-from broker_bridge.cloudevents import active_traceparent, event_headers, new_traceparent
+from broker_bridge.cloudevents import active_traceparent, event_headers, new_event_id, new_traceparent
 from broker_bridge.core.timestamps import rfc3339
 from broker_bridge.errors import BridgeError, HeadersInvalidError, TransportError, UsageError
 from broker_bridge.message import Header, OutgoingRecord, Position
@@ -80,7 +79,7 @@ class Producer:
         source: str,
         clock: Clock,
         delivery_timeout_ms: int = 30_000,
-        new_id: Callable[[], str] = lambda: str(uuid4()),
+        new_id: Callable[[], str] = new_event_id,
     ) -> None:
         self._producer = transport.producer(delivery_timeout_ms=delivery_timeout_ms)
         self._codec = codec

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import types
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from uuid import RFC_4122, UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from broker_bridge import cloudevents
-from broker_bridge.cloudevents import active_traceparent, event_headers, is_traceparent, new_traceparent
+from broker_bridge.cloudevents import active_traceparent, event_headers, is_traceparent, new_event_id, new_traceparent
 from broker_bridge.errors import HeadersInvalidError
 
 GOLDEN = sorted((Path(__file__).parents[2] / "schemas" / "golden").glob("*.json"))
@@ -134,3 +137,29 @@ def test_the_active_span_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
         assert active_traceparent() is None
     finally:
         cloudevents._opentelemetry.cache_clear()
+
+
+def test_new_event_ids_are_random_uuids() -> None:
+    ids = {new_event_id() for _ in range(500)}
+    assert len(ids) == 500
+    assert all(str(UUID(one)) == one and UUID(one).version == 4 and UUID(one).variant == RFC_4122 for one in ids)
+
+
+def test_threads_never_share_an_id() -> None:
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: [new_event_id() for _ in range(500)], range(16)))
+    assert len({one for some in made for one in some}) == 16 * 500
+
+
+def test_a_forked_child_makes_ids_of_its_own() -> None:
+    new_event_id(), new_traceparent()  # there is something to inherit
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(writer, f"{new_event_id()} {new_traceparent()}".encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    theirs = os.read(reader, 200).decode().split()
+    os.close(reader)
+    os.close(writer)
+    assert {new_event_id(), new_traceparent()}.isdisjoint(theirs)
