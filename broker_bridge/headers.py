@@ -126,10 +126,11 @@ def without_bridge(headers: Iterable[Header]) -> list[Header]:
     return [header for header in headers if not header[0].startswith(BRIDGE_PREFIX)]
 
 
-def identify(record: Record, *, trusted: bool) -> Identity:
-    """Identity of a record. ``trusted`` is true for the group's own lanes, where ``bridge-origin`` is the bridge's
-    own word."""
-    named = dict(record.headers)
+def identify(record: Record, named: Mapping[str, bytes | None] | None = None, *, trusted: bool) -> Identity:
+    """Identity of a record; ``named`` are its headers where they were read already. ``trusted`` is true for the group's
+    own lanes, where ``bridge-origin`` is the bridge's own word."""
+    if named is None:
+        named = dict(record.headers)
     origin = record.position
     if trusted:
         stated = text_in(named, ORIGIN)

@@ -39,7 +39,8 @@ class KeyLanes(Generic[T]):
 
     def take(self, now_ms: int) -> T | None:
         """The next item that may run; it is its lane's head and stays so until ``release`` or ``postpone``."""
-        self._wake(now_ms)
+        if self._delayed:
+            self._wake(now_ms)
         if not self._ready:
             return None
         self._waiting -= 1

@@ -74,9 +74,11 @@ class Admission:
         return min(map(attrgetter("due_ms"), heads), default=None)
 
     def _delivery(self, record: Record, part: PartitionState, now_ms: int) -> Delivery:
-        idempotency_key, origin = part.identify(record)
+        named = dict(record.headers)
+        idempotency_key, origin = part.identify(record, named)
         delivery = Delivery(
             record=record,
+            named=named,
             part=part,
             origin=origin,
             idempotency_key=idempotency_key,
@@ -93,7 +95,7 @@ class Admission:
     def _read_lane_headers(self, delivery: Delivery, now_ms: int) -> None:
         """A worker whose clock is ahead, or garbage, may put a due time far off: no message waits longer than its lane
         is long. Nor where this worker's own clock is set back: from here on the event loop's counts."""
-        found = dict(delivery.record.headers)
+        found = delivery.named
         longest_ms = self._p.retry.lanes_ms[delivery.lane] if delivery.lane >= 0 else 0
         delivery.attempt = min(h.int_in(found, h.ATTEMPT, 0), MAX_ATTEMPT)
         delivery.due_ms = now_ms + min(h.int_in(found, h.DUE_MS, 0) - self._p.clock.now_ms(), longest_ms)

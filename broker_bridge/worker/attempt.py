@@ -143,7 +143,7 @@ class Attempt:
             raise OutputInvalidError(f"making the result's record raised {error!r}") from error
 
     def _message(self, delivery: Delivery) -> Message[Any]:
-        record, named = delivery.record, dict(delivery.record.headers)
+        record, named = delivery.record, delivery.named
         value: Any = None
         schema: SchemaRef | None = None
         if record.value is not None and self._target.form != "bytes":

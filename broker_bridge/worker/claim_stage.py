@@ -226,7 +226,7 @@ class ClaimStage:
 
     def _waiting_holder(self, delivery: Delivery) -> Delivery | None:
         """Who of ours holds the claim and has others before it in its lane."""
-        for other in self._p.held:
+        for other in reversed(self._p.held):  # a duplicate comes soon after: every one looked at all in hand, 8 000
             if other.claim_key == delivery.claim_key:
                 waits = other.queued and not self._p.lanes.is_head(other.order_key, other)
                 return other if waits else None

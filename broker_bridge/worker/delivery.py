@@ -16,6 +16,7 @@ from broker_bridge.worker.partitions import PartitionState
 class Delivery:
     """A record from the moment it is read until it is settled.
 
+    ``named`` are the record's headers by name, read once.
     ``lane`` is ``SOURCE``, ``REDRIVE`` or a retry lane's index. ``order_key`` is what order is kept within.
     ``attempt`` counts attempts spent in this life, ``holds`` the waits since the last one, ``tries`` how often it was
     handed to the target, by earlier holders too and whether or not that spent an attempt. ``token`` is 0 until the
@@ -30,6 +31,7 @@ class Delivery:
     """
 
     record: Record
+    named: dict[str, bytes | None]
     part: PartitionState
     origin: Position
     idempotency_key: str

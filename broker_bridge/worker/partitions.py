@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from broker_bridge import headers as h
@@ -75,14 +75,16 @@ class PartitionState:
             self._emptied = self._emptied or asyncio.Event()
             await self._emptied.wait()
 
-    def identify(self, record: Record) -> Identity:
-        """Identity of a record of this partition. A lane's word on the origin counts where it can be true: partition
+    def identify(self, record: Record, named: Mapping[str, bytes | None] | None = None) -> Identity:
+        """Identity of a record of this partition; ``named`` are its headers where they were read already.
+
+        A lane's word on the origin counts where it can be true: partition
         *i* of a lane holds what came from partition *i* of ``topics``, the source and the group's own lanes."""
         if self.lane != SOURCE:
-            found = h.identify(record, trusted=True)
+            found = h.identify(record, named, trusted=True)
             if found.origin.topic in self.topics and found.origin.partition == self.tp.partition:
                 return found
-        return h.identify(record, trusted=False)
+        return h.identify(record, named, trusted=False)
 
     def pack_origin(self, origin: Position) -> bytes:
         """Source coordinates as claims keep them."""
