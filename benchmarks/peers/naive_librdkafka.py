@@ -30,6 +30,7 @@ def run(job: Job, watch: Stopwatch) -> None:
             if watch.records % 100 == 99:
                 consumer.commit(asynchronous=False)
             watch.did(1, bool(mine))
-        consumer.commit(asynchronous=False)
+        if watch.records % 100:  # there is nothing to commit otherwise, and librdkafka takes that for an error
+            consumer.commit(asynchronous=False)
     finally:
         consumer.close()
