@@ -76,6 +76,8 @@ async def _before(deed: str, context: Context, weather: Weather) -> None:
         await asyncio.sleep(FOR_EVER_S)
     if weather.mood == "down":
         raise TargetUnreachableError("connection refused", target_code="connection_refused")
+    if weather.mood == "errors":
+        raise TargetUnavailableError("an error for everybody", target_code="http_500")
     if weather.mood == "refuse_for_a_while":
         raise RetryLaterError("busy", target_code="http_429", retry_after_ms=int(weather.seconds * 1000))
     if weather.mood in ("slow", "hang"):

@@ -79,6 +79,8 @@ class HttpSink:
     async def _before(self, mood: str, weather: Weather) -> web.Response | None:
         if mood == "down":
             return web.Response(status=503)
+        if mood == "errors":
+            return web.Response(status=500)
         if mood == "refuse_for_a_while":
             return web.Response(status=429, headers={"Retry-After": str(max(1, round(weather.seconds)))})
         if mood in ("slow", "block_loop"):

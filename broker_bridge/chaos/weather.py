@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-Mood = Literal["fine", "down", "slow", "hang", "fail_after_effect", "refuse_for_a_while", "block_loop"]
+Mood = Literal["fine", "down", "errors", "slow", "hang", "fail_after_effect", "refuse_for_a_while", "block_loop"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,9 +27,18 @@ class TargetDown(_TargetWeather):
     """The breaker opens, the route pauses, no attempt is spent."""
 
     name = "target-down"
-    title = "the target refuses everything"
+    title = "the target is down: nobody reaches it"
     rows = (44,)
     weather = Weather(mood="down")
+
+
+class TargetErrors(_TargetWeather):
+    """A message may be the cause of an error. Here none is, and that has to be told."""
+
+    name = "target-errors"
+    title = "the target answers every message with an error, as 500 is"
+    rows = (44,)
+    weather = Weather(mood="errors")
 
 
 class TargetHangs(_TargetWeather):
@@ -72,4 +81,11 @@ class TargetBusy(_TargetWeather):
     weather = Weather(mood="refuse_for_a_while", share=0.2, seconds=0.5)
 
 
-TARGET_FAULTS: tuple[type[Fault], ...] = (TargetDown, TargetHangs, TargetSlow, TargetFailsAfterEffect, TargetBusy)
+TARGET_FAULTS: tuple[type[Fault], ...] = (
+    TargetDown,
+    TargetErrors,
+    TargetHangs,
+    TargetSlow,
+    TargetFailsAfterEffect,
+    TargetBusy,
+)
