@@ -23,6 +23,9 @@ QUEUED_BATCHES = 2
 """Batches that may wait for their claim; more of them would only lengthen leases."""
 _BUSY_BASE_MS = 50
 _BUSY_MAX_MS = 1_000
+_BUSY_BEFORE_LOOKING = 2
+"""Most duplicates wait only until their original is settled. Looking through all in hand, 8 000, for each of them took
+a twentieth of the time where one message in a hundred came twice."""
 _DOWN_BASE_MS = 100
 _DOWN_MAX_MS = 2_000
 PAUSED_BY_STORE = "redis_down"
@@ -217,7 +220,8 @@ class ClaimStage:
             its lease runs out       m1' (the same event again): granted   lane: m1, m1'
                                      m1: busy, for m1' is renewed …
         """
-        holder = self._waiting_holder(delivery) if delivery.queued else None
+        stays_busy = delivery.queued and delivery.busy_count >= _BUSY_BEFORE_LOOKING
+        holder = self._waiting_holder(delivery) if stays_busy else None
         if holder is not None:
             self._p.held.pop(holder, None)
             await give_back(self._p, self._store, [holder])
@@ -226,7 +230,7 @@ class ClaimStage:
 
     def _waiting_holder(self, delivery: Delivery) -> Delivery | None:
         """Who of ours holds the claim and has others before it in its lane."""
-        for other in reversed(self._p.held):  # a duplicate comes soon after: every one looked at all in hand, 8 000
+        for other in self._p.held:
             if other.claim_key == delivery.claim_key:
                 waits = other.queued and not self._p.lanes.is_head(other.order_key, other)
                 return other if waits else None
