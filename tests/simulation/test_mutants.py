@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,7 @@ from broker_bridge.worker.claim_stage import ClaimStage
 from broker_bridge.worker.committer import Committer
 from broker_bridge.worker.delivery import Delivery
 from broker_bridge.worker.held_keys import HeldKeys
-from broker_bridge.worker.outcome import OutcomePlanner
+from broker_bridge.worker.outcome import Outcome, OutcomePlanner
 from broker_bridge.worker.partitions import Assignment, PartitionState
 from broker_bridge.worker.rebuild import ParkedSetRebuild
 from broker_bridge.worker.settler import Settler
@@ -200,7 +200,7 @@ def never_frees_a_key(patch: Patch) -> None:
 
 
 def frees_held_keys_too_early(patch: Patch) -> None:
-    patch.setattr(HeldKeys, "_still_held", lambda *_: False)
+    patch.setattr(HeldKeys, "_is_held", lambda *_: False)
 
 
 def loses_replays(patch: Patch) -> None:
@@ -211,9 +211,11 @@ def loses_replays(patch: Patch) -> None:
 def keeps_the_answer_to_itself(patch: Patch) -> None:
     plan = OutcomePlanner.plan
 
-    def without_output(self: OutcomePlanner, result: Any) -> Any:
-        result.delivery.output = None
-        return plan(self, result)
+    def without_output(self: OutcomePlanner, results: Iterable[Any]) -> list[Outcome]:
+        made = list(results)
+        for result in made:
+            result[0].output = None
+        return plan(self, made)
 
     patch.setattr(OutcomePlanner, "plan", without_output)
 
