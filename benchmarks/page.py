@@ -24,6 +24,9 @@ edit them.
   Whoever loses or doubles one fails the run.
 - Rounds are interleaved: each contender has its turn in each round. Shown is the median, and below it the range.
 - Time and CPU run from the first record in hand to the last commit; starting and joining are a table of their own.
+- Below each table stands the load. Where it is well above the number of cores, others used them meanwhile: rates and
+  latencies then say as much of the neighbours as of the contenders, and a goal may be missed or met by chance. CPU each
+  suffers least.
 - Kafka, Redis and the contenders share the machine's cores, so what is spent beside the contender (a broker, a second
   process) takes from its speed.
 """
