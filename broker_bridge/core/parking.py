@@ -53,6 +53,11 @@ class ParkingLot:
         entry = self._by_key.get(key)
         return entry is not None and offset in entry[1]
 
+    def is_live(self, key: bytes, offset: int, *, due_ms: int) -> bool:
+        """Whether no copy of the message is known that is due later than ``due_ms``."""
+        entry = self._by_key.get(key)
+        return entry is None or entry[1].get(offset, (0, 0))[0] <= due_ms
+
     def lane_ahead(self, key: bytes, offset: int) -> int | None:
         """The lane of the nearest earlier message of the key, behind which this one must park; None where it may
         run."""

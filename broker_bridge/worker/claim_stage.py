@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 
+from broker_bridge import headers as h
 from broker_bridge.core.claim import ClaimAnswer, ClaimStatus
 from broker_bridge.core.retry import backoff_ms
 from broker_bridge.errors import ClaimUnreadableError, CrashSuspectError, KeyConflictError, StoreError, TransportError
@@ -172,7 +173,7 @@ class ClaimStage:
             case ClaimStatus.DONE:
                 return self._drop(delivery, _DUPLICATE, unpark=True)
             case ClaimStatus.DEAD:
-                return self._drop(delivery, "already_dead", unpark=True)
+                return self._drop(delivery, "already_dead", unpark=self._is_live(delivery))
             case ClaimStatus.SUPERSEDED:
                 return self._superseded(delivery, answer)
             case ClaimStatus.GRANTED:
@@ -229,11 +230,11 @@ class ClaimStage:
         return self._ask_again(delivery, within_ms=answer.retry_after_ms)
 
     def _waiting_holder(self, delivery: Delivery) -> Delivery | None:
-        """Who of ours holds the claim and has others before it in its lane."""
+        """Who of ours holds the claim and has others of its key before it."""
         for other in self._p.held:
             if other.claim_key == delivery.claim_key:
-                waits = other.queued and not self._p.lanes.is_head(other.order_key, other)
-                return other if waits else None
+                in_lane = other.queued and not self._p.lanes.is_head(other.order_key, other)
+                return other if in_lane or other in self._p.behind else None
         return None
 
     def _ask_again(self, delivery: Delivery, *, within_ms: int) -> int:
@@ -273,6 +274,12 @@ class ClaimStage:
             ),
         )
         return 0
+
+    def _is_live(self, delivery: Delivery) -> bool:
+        """Whether it is the last copy of its message: an earlier one that is read again frees no key that the dead
+        message's marker, further down the lane, holds."""
+        key, due_ms = delivery.record.key, h.int_in(delivery.named, h.DUE_MS, 0) if delivery.lane >= 0 else 0
+        return key is None or delivery.part.parked.is_live(key, delivery.origin.offset, due_ms=due_ms)
 
     def _drop(self, delivery: Delivery, reason: str, *, unpark: bool) -> int:
         """Settled without doing anything, for a recorded reason."""

@@ -21,7 +21,7 @@ class Delivery:
     ``attempt`` counts attempts spent in this life, ``holds`` the waits since the last one, ``tries`` how often it was
     handed to the target, by earlier holders too and whether or not that spent an attempt. ``token`` is 0 until the
     claim is granted, ``lease_end_s`` is until when it surely holds, by the event loop's clock. ``queued`` is true
-    while the delivery is in the key lanes,
+    while the delivery is in the key lanes, ``impatient`` once it has waited in hand for its key as long as it may.
     ``started_ms`` and ``began_s`` are when its last attempt began, by the wall clock and by the event loop's;
     ``overrun_s`` is when a handler that runs has overrun so far that its lease is not renewed any more.
     ``due_ms`` is its lane's due time, ``ask_at_ms`` when to ask for its claim again, both by the event loop's clock.
@@ -52,6 +52,7 @@ class Delivery:
     fingerprint: bytes = b""
     queued: bool = False
     lost: bool = False
+    impatient: bool = False
     busy_count: int = 0
     started_ms: int = 0
     began_s: float = 0.0

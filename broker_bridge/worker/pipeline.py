@@ -12,6 +12,7 @@ from structlog.typing import FilteringBoundLogger
 
 from broker_bridge.clock import Clock
 from broker_bridge.config.route import RouteConfig
+from broker_bridge.core.behind import Behind
 from broker_bridge.core.circuit_breaker import BreakerPolicy, CircuitBreaker
 from broker_bridge.core.disposition import REDRIVE, SOURCE, RetryPolicy
 from broker_bridge.core.key_lanes import KeyLanes
@@ -21,6 +22,10 @@ from broker_bridge.observability.metrics import WorkerMetrics
 from broker_bridge.worker.delivery import Delivery
 from broker_bridge.worker.partitions import Assignment
 from broker_bridge.worker.signal import WorkSignal
+
+LONGEST_WAIT_MS = 120_000
+"""How long a message waits in hand for an earlier one of its key, at most: for so long what was read of its lane is not
+committed. Behind one that is in a lane at least as long it does not wait in hand at all."""
 
 
 class Answered(NamedTuple):
@@ -59,6 +64,7 @@ class Pipeline:
     breaker: CircuitBreaker
     budget: RetryBudget
     assignment: Assignment
+    behind: Behind[Delivery]
     lanes: KeyLanes[Delivery] = field(default_factory=KeyLanes)
     work: WorkSignal = field(default_factory=WorkSignal)
     timers: WorkSignal = field(default_factory=WorkSignal)
@@ -110,6 +116,7 @@ class Pipeline:
                 BudgetPolicy(route.retry.budget_ratio, route.retry.budget_floor_per_s, route.retry.budget_window_ms)
             ),
             assignment=Assignment(lane_of_topic),
+            behind=Behind(most=route.max_in_flight // 2, most_bytes=route.max_in_flight_bytes // 2),
         )
 
     @property
@@ -157,9 +164,37 @@ class Pipeline:
             self.work.wake()
 
     def unpark(self, delivery: Delivery) -> None:
-        """It holds nobody of its key back any more."""
-        if delivery.record.key is not None:
-            delivery.part.parked.unpark(delivery.record.key, delivery.origin.offset)
+        """It holds nobody of its key back any more; who waited for it in hand goes on."""
+        key = delivery.record.key
+        if key is None:
+            return
+        parked = delivery.part.parked
+        parked.unpark(key, delivery.origin.offset)
+        while (first := self.behind.first(delivery.order_key)) is not None:
+            if parked.lane_ahead(key, first.origin.offset) is not None:
+                return
+            self.behind.remove(first)
+            self.queue(first)
+            self.work.wake()
+
+    def wait_behind(self, delivery: Delivery, lane: int) -> bool:
+        """Let a message that fell due wait in hand for the earlier one of its key in retry lane ``lane``; false where
+        it has to go to that lane again. Its claim is kept, its record is not settled."""
+        if delivery.lane < 0 or delivery.impatient or self.retry.lanes_ms[lane] >= LONGEST_WAIT_MS:
+            return False
+        until_ms = self.ticks_ms + LONGEST_WAIT_MS
+        key, offset = delivery.order_key, delivery.origin.offset
+        if not self.behind.wait(key, offset, delivery, size=delivery.size, until_ms=until_ms):
+            return False
+        self.unqueue(delivery)
+        return True
+
+    def end_long_waits(self, now_ms: int) -> None:
+        """Who waited in hand for as long as it may goes to the lanes."""
+        for delivery in self.behind.overdue(now_ms):
+            delivery.impatient = True
+            self.queue(delivery)
+            self.work.wake()
 
     def report(self, delivery: Delivery, ended: Answered | Parked | Aborted | BridgeError) -> None:
         """Hand a delivery to the settler."""

@@ -179,6 +179,7 @@ class RouteWorker:
     async def _read_once(self) -> None:
         pipeline = self.pipeline
         now_ms = pipeline.ticks_ms
+        pipeline.end_long_waits(now_ms)
         due = self._admission.due(now_ms) if not self._claims.full else []
         if due:
             self._claims.submit(due)
@@ -227,9 +228,10 @@ class RouteWorker:
             while state.waiting:
                 state.waiting.popleft()
                 state.left()
-        unused = self.pipeline.lanes.drop(lambda delivery: delivery.part.gone)
-        for delivery in unused:
+        queued = self.pipeline.lanes.drop(lambda delivery: delivery.part.gone)
+        for delivery in queued:
             delivery.queued = False
+        unused = queued + self.pipeline.behind.drop(lambda delivery: delivery.part.gone)
         await give_back(self.pipeline, self._store, unused)
         for delivery in unused:
             self.pipeline.retire(delivery, settled=False)

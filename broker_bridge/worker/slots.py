@@ -110,7 +110,8 @@ class Slots:
             elif delivery.token == 0 or self._has_run_out(delivery, now_s):
                 self._claim_again(delivery, now_ms)
             elif self._in_order and (lane := self._lane_ahead(delivery)) is not None:
-                pipeline.report(delivery, Parked(lane))
+                if not pipeline.wait_behind(delivery, lane):
+                    pipeline.report(delivery, Parked(lane))
             elif delivery.crashes and self._suspects.must_wait(delivery):
                 pipeline.postpone(delivery, delay_ms=_SUSPECT_WAIT_MS)
             elif not self._is_affordable(delivery, now_ms):

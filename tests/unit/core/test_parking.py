@@ -42,6 +42,8 @@ class ParkingLotBesideADict(RuleBasedStateMachine):
             earlier = [o for k, o in self.model if k == key and o < offset]
             expected = self.model[key, max(earlier)][1] if earlier else None
             assert self.lot.lane_ahead(key, offset) == expected
+            live_ms = self.model.get((key, offset), (0, 0))[0]
+            assert [self.lot.is_live(key, offset, due_ms=ms) for ms in range(6)] == [ms >= live_ms for ms in range(6)]
 
 
 TestParkingLotBesideADict = ParkingLotBesideADict.TestCase
