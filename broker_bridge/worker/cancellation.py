@@ -19,12 +19,28 @@ def is_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-async def endless(stage: Coroutine[Any, Any, None], name: str) -> None:
-    """Run a stage that ends only when it is cancelled. Raises ``BridgeError`` where it ends in any other way."""
+async def endless(stage: Coroutine[Any, Any, None], name: str, *, ask_again_s: float) -> None:
+    """Run a stage that ends only when it is cancelled. Raises ``BridgeError`` where it ends in any other way.
+
+    Who is cancelled here asks the stage to end until it does, for a library may take the request for its own, and a
+    stage that goes on then keeps a worker from ending::
+
+        worker                     stage                    client library, closing a connection
+        drains
+        asks the stages to end ──────────────────────────▶  "my reader was cancelled, as I wished"
+        waits for all of them      goes on, waits for work
+    """
+    running = asyncio.ensure_future(stage)
     try:
-        await stage
-    except asyncio.CancelledError as error:
-        if is_cancelled():
-            raise
-        raise BridgeError(f"the stage {name} was cancelled from inside") from error
+        await asyncio.wait((running,))
+    except asyncio.CancelledError:
+        while not running.done():
+            running.cancel()
+            await asyncio.wait((running,), timeout=ask_again_s)
+        if not running.cancelled():
+            running.result()  # what it has to say of its end
+        raise
+    if running.cancelled():
+        raise BridgeError(f"the stage {name} was cancelled from inside")
+    running.result()
     raise BridgeError(f"the stage {name} came to an end")

@@ -134,7 +134,11 @@ class RouteWorker:
                 await self._consumer.start()
                 self._joined = True
                 self.pipeline.log.info(events.ROUTE_STARTED)
-                stages = [group.create_task(endless(stage, name)) for name, stage in self._stages()]
+                # Not sooner than the slots have given up on a handler: they are ended once.
+                patience_s = self.pipeline.route.shutdown.grace_ms / 1000 + 1
+                stages = [
+                    group.create_task(endless(stage, name, ask_again_s=patience_s)) for name, stage in self._stages()
+                ]
                 await self._read_until_stopped(group)
                 await self._drain()
                 for task in stages:
