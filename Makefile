@@ -36,7 +36,9 @@ $(READY): pyproject.toml constraints.txt
 demo: setup
 	@$(BIN)/python examples/demo
 
-test: lint unit servers go rust
+# Tests on servers mostly wait for them: all else is done meanwhile, one thing at a time.
+test: setup
+	@$(MAKE) --no-print-directory -j2 servers lint unit go rust
 	@echo "all of it passed"
 
 check: lint unit
