@@ -7,7 +7,7 @@ foreign one through is silently gone.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from broker_bridge.errors import BridgeError
@@ -19,28 +19,37 @@ def is_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-async def endless(stage: Coroutine[Any, Any, None], name: str, *, ask_again_s: float) -> None:
-    """Run a stage that ends only when it is cancelled. Raises ``BridgeError`` where it ends in any other way.
+async def endless(stage: Coroutine[Any, Any, None], name: str) -> None:
+    """Run a stage that ends only when it is cancelled. Raises ``BridgeError`` where it ends in any other way."""
+    try:
+        await stage
+    except asyncio.CancelledError as error:
+        if is_cancelled():
+            raise
+        raise BridgeError(f"the stage {name} was cancelled from inside") from error
+    raise BridgeError(f"the stage {name} came to an end")
 
-    Who is cancelled here asks the stage to end until it does, for a library may take the request for its own, and a
-    stage that goes on then keeps a worker from ending::
+
+async def keep(stages: Sequence[asyncio.Task[None]], *, ask_again_s: float) -> None:
+    """Wait for stages that do not end by themselves; when this is cancelled, or one of them ends, end all of them.
+    Raises what they say of their end.
+
+    They are asked until they have ended, for a library may take the request for its own, and a stage that goes on then
+    keeps its worker from ending::
 
         worker                     stage                    client library, closing a connection
         drains
         asks the stages to end ──────────────────────────▶  "my reader was cancelled, as I wished"
         waits for all of them      goes on, waits for work
     """
-    running = asyncio.ensure_future(stage)
     try:
-        await asyncio.wait((running,))
-    except asyncio.CancelledError:
-        while not running.done():
-            running.cancel()
-            await asyncio.wait((running,), timeout=ask_again_s)
-        if not running.cancelled():
-            running.result()  # what it has to say of its end
-        raise
-    if running.cancelled():
-        raise BridgeError(f"the stage {name} was cancelled from inside")
-    running.result()
-    raise BridgeError(f"the stage {name} came to an end")
+        await asyncio.wait(stages, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        left = set(stages)
+        while left:
+            for stage in left:
+                stage.cancel()
+            _, left = await asyncio.wait(left, timeout=ask_again_s)
+        for stage in stages:
+            if not stage.cancelled():
+                stage.result()

@@ -21,7 +21,7 @@ from broker_bridge.transport.base import BatchProducer, GroupConsumer, Transport
 from broker_bridge.worker.admission import Admission
 from broker_bridge.worker.attempt import Attempt
 from broker_bridge.worker.budget_keeper import BudgetKeeper
-from broker_bridge.worker.cancellation import endless
+from broker_bridge.worker.cancellation import endless, keep
 from broker_bridge.worker.claim_stage import ClaimStage
 from broker_bridge.worker.committer import Committer
 from broker_bridge.worker.conflict import PayloadComparison
@@ -134,15 +134,13 @@ class RouteWorker:
                 await self._consumer.start()
                 self._joined = True
                 self.pipeline.log.info(events.ROUTE_STARTED)
-                # Not sooner than the slots have given up on a handler: they are ended once.
+                stages = [asyncio.create_task(endless(stage, name)) for name, stage in self._stages()]
+                # Asked again not sooner than the slots have given up on a handler: they are ended once.
                 patience_s = self.pipeline.route.shutdown.grace_ms / 1000 + 1
-                stages = [
-                    group.create_task(endless(stage, name, ask_again_s=patience_s)) for name, stage in self._stages()
-                ]
+                kept = group.create_task(keep(stages, ask_again_s=patience_s))
                 await self._read_until_stopped(group)
                 await self._drain()
-                for task in stages:
-                    task.cancel()
+                kept.cancel()
         finally:
             self._ended = True
             await self._close()

@@ -10,7 +10,7 @@ import pytest
 
 from broker_bridge.errors import BridgeError
 from broker_bridge.testing import run_virtual
-from broker_bridge.worker.cancellation import endless
+from broker_bridge.worker.cancellation import endless, keep
 
 
 async def swallow_then_wait(times: int) -> None:
@@ -26,10 +26,12 @@ async def swallow_then_wait(times: int) -> None:
 async def ended_after_s(times: int) -> float:
     """How long a group that runs such a stage takes to end."""
     loop = asyncio.get_running_loop()
+    stages = [asyncio.create_task(endless(swallow_then_wait(found), "rebuild")) for found in (0, times)]
     async with asyncio.TaskGroup() as group:
-        stage = group.create_task(endless(swallow_then_wait(times), "rebuild", ask_again_s=2))
+        kept = group.create_task(keep(stages, ask_again_s=2))
         await asyncio.sleep(1)
-        stage.cancel()
+        kept.cancel()
+    assert all(stage.done() for stage in stages)
     return loop.time() - 1
 
 
@@ -50,7 +52,8 @@ def test_what_a_stage_says_of_its_end_is_told() -> None:
             raise BridgeError("left something behind")
 
     async def scenario() -> None:
-        task = asyncio.ensure_future(endless(stage(), "slots", ask_again_s=1))
+        stages = [asyncio.ensure_future(endless(stage(), "slots"))]
+        task = asyncio.ensure_future(keep(stages, ask_again_s=1))
         await asyncio.sleep(1)
         task.cancel()
         with pytest.raises(BridgeError, match="left something behind"):
@@ -79,7 +82,10 @@ async def fails() -> None:
 )
 def test_a_stage_that_ends_by_itself_is_an_error(stage: Callable[[], Coroutine[Any, Any, None]], message: str) -> None:
     async def scenario() -> None:
+        other = asyncio.create_task(endless(swallow_then_wait(1), "slots"))
+        one = asyncio.create_task(endless(stage(), "claims"))
         with pytest.raises(BridgeError, match=message):
-            await endless(stage(), "claims", ask_again_s=1)
+            await keep([one, other], ask_again_s=1)
+        assert other.done()
 
     run_virtual(scenario())
