@@ -65,6 +65,7 @@ soak: setup
 go:
 	cd $(ORDERS) && test -z "$$(gofmt -l .)" && go vet ./... && go test ./...
 
+rust: export MAKEFLAGS =
 rust:
 	cd $(PAYMENTS) && cargo fmt --check && cargo clippy --quiet --all-targets --features kafka -- -D warnings \
 	  && cargo test --quiet --workspace --features kafka
