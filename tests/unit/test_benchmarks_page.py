@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -97,3 +98,21 @@ def test_every_scenario_is_published_with_every_contender() -> None:
         expected = {(c.name, p.value) for c in scenario.contenders for p in scenario.points()}
         assert {(row.contender, row.value) for row in found.rows} == expected
         assert all(len(row.rounds) == scenario.rounds for row in found.rows)
+
+
+def strangers(readme: str, published: str) -> list[str]:
+    """Rates and ratios of the README's table that the page of figures does not have."""
+    table = readme.partition("## How fast it is")[2].partition("\n## ")[0]
+    rows = [line.strip("|").split(" | ") for line in table.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) >= 4
+    quoted = [cell.strip(" |") for cells in rows for cell in cells[1:]]
+    return [
+        figure for figure in quoted if figure != "1" and not re.search(rf"\| {re.escape(figure)}(<| \|)", published)
+    ]
+
+
+def test_the_readme_quotes_the_published_figures() -> None:
+    readme, published = (ROOT / "README.md").read_text(), (ROOT / "docs" / "benchmarks.md").read_text()
+    assert strangers(readme, published) == []
+    first = next(line for line in readme.splitlines() if line.startswith("| FastStream, SET NX"))
+    assert strangers(readme.replace(first, "| FastStream, SET NX a record | 5 | 0.02 × |"), published) == ["5"]
