@@ -38,14 +38,31 @@ def transport(settings: KafkaSettings) -> KafkaTransport:
 @pytest.fixture
 async def tp(transport: KafkaTransport, unique: str) -> TopicPartition:
     """A topic of one partition with ten records."""
-    admin, producer = transport.admin(), transport.producer()
-    await admin.start()
-    await admin.ensure([TopicSpec(unique, 1)])
-    await producer.start()
-    await producer.send_batch([OutgoingRecord(unique, b"%d" % number) for number in range(10)])
-    await producer.stop()
-    await admin.stop()
+    await ensure(transport, TopicSpec(unique, 1))
+    producer = transport.producer()
+    try:
+        await producer.start()
+        await producer.send_batch([OutgoingRecord(unique, b"%d" % number) for number in range(10)])
+    finally:
+        await producer.stop()
     return TopicPartition(unique, 0)
+
+
+async def ensure(transport: KafkaTransport, spec: TopicSpec) -> None:
+    """Make the topic. A broker that a test before held up may be out of its own metadata for a moment yet."""
+    admin = transport.admin()
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            while True:
+                try:
+                    await admin.start()
+                    await admin.ensure([spec])
+                    break
+                except TransportError:
+                    await admin.stop()
+                    await asyncio.sleep(0.2)
+    finally:
+        await admin.stop()
 
 
 Join = Callable[..., Awaitable[KafkaConsumer]]

@@ -50,10 +50,20 @@ async def started(producer: KafkaProducer) -> AsyncIterator[KafkaProducer]:
 
 
 async def ensure(transport: KafkaTransport, spec: TopicSpec) -> None:
+    """Make the topic. A broker that a test before held up may be out of its own metadata for a moment yet."""
     admin = transport.admin()
-    await admin.start()
-    await admin.ensure([spec])
-    await admin.stop()
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            while True:
+                try:
+                    await admin.start()
+                    await admin.ensure([spec])
+                    break
+                except TransportError:
+                    await admin.stop()
+                    await asyncio.sleep(0.2)
+    finally:
+        await admin.stop()
 
 
 @contextmanager
