@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
+from kafka_topics import ensure
 
 from broker_bridge.errors import LeaseLostError, OffsetOutOfRangeError, TransportError
 from broker_bridge.message import OutgoingRecord, TopicPartition
@@ -46,23 +47,6 @@ async def tp(transport: KafkaTransport, unique: str) -> TopicPartition:
     finally:
         await producer.stop()
     return TopicPartition(unique, 0)
-
-
-async def ensure(transport: KafkaTransport, spec: TopicSpec) -> None:
-    """Make the topic. A broker that a test before held up may be out of its own metadata for a moment yet."""
-    admin = transport.admin()
-    try:
-        async with asyncio.timeout(DEADLINE_S):
-            while True:
-                try:
-                    await admin.start()
-                    await admin.ensure([spec])
-                    break
-                except TransportError:
-                    await admin.stop()
-                    await asyncio.sleep(0.2)
-    finally:
-        await admin.stop()
 
 
 Join = Callable[..., Awaitable[KafkaConsumer]]

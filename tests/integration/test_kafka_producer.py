@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
 import pytest
+from kafka_topics import ensure
 
 from broker_bridge.errors import DeliveryTimeoutError, RecordTooLargeError, TransportError
 from broker_bridge.message import OutgoingRecord, Position, Record, TopicPartition
@@ -47,23 +48,6 @@ async def started(producer: KafkaProducer) -> AsyncIterator[KafkaProducer]:
         yield producer
     finally:
         await producer.stop()
-
-
-async def ensure(transport: KafkaTransport, spec: TopicSpec) -> None:
-    """Make the topic. A broker that a test before held up may be out of its own metadata for a moment yet."""
-    admin = transport.admin()
-    try:
-        async with asyncio.timeout(DEADLINE_S):
-            while True:
-                try:
-                    await admin.start()
-                    await admin.ensure([spec])
-                    break
-                except TransportError:
-                    await admin.stop()
-                    await asyncio.sleep(0.2)
-    finally:
-        await admin.stop()
 
 
 @contextmanager
