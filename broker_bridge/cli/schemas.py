@@ -12,9 +12,10 @@ import click
 from broker_bridge.cli.exit_codes import ExitCode
 from broker_bridge.cli.output import emit, json_option, table
 from broker_bridge.contracts import golden as vectors
+from broker_bridge.contracts.any_schema import read_any
 from broker_bridge.contracts.codec import Codec
 from broker_bridge.contracts.compatibility import Mode, Problem, check
-from broker_bridge.contracts.contract import UNREGISTERED, Contract, read_contract
+from broker_bridge.contracts.contract import UNREGISTERED, Contract
 from broker_bridge.contracts.directory import SchemaDirectory
 from broker_bridge.errors import UsageError
 from broker_bridge.transport.partitioning import partition_of
@@ -98,7 +99,7 @@ def _row(contract: Contract) -> dict[str, Any]:
 @group.command("check", epilog="Exit status: 0 compatible · 1 incompatible · 2 bad input · 3 no such folder.")
 @click.argument("new", metavar="[NEW.avsc]", required=False, type=_FILE)
 @click.option(
-    "--against", multiple=True, type=_FILE, metavar="OLD.avsc", help="An earlier version; repeat it, oldest first."
+    "--against", multiple=True, type=_FILE, metavar="OLD.avsc", help="An earlier version; repeat it, oldest last."
 )
 @mode_option
 @dir_option
@@ -111,7 +112,7 @@ def check_(new: Path | None, against: Sequence[Path], mode: str, folder: Path, *
     \b
     Example:
       broker-bridge schemas check
-      broker-bridge schemas check new.avsc --against v1.avsc --against v2.avsc --mode FULL_TRANSITIVE
+      broker-bridge schemas check new.avsc --against v2.avsc --against v1.avsc --mode FULL_TRANSITIVE
     """
     chosen = Mode(mode)
     if new is None:
@@ -123,10 +124,11 @@ def check_(new: Path | None, against: Sequence[Path], mode: str, folder: Path, *
         checked, problems = _check_folder(SchemaDirectory(folder), chosen)
     elif not against:
         raise UsageError(
-            f"{new} is to be checked against nothing", remedy="name earlier versions with --against, oldest first"
+            f"{new} is to be checked against nothing", remedy="name earlier versions with --against, oldest last"
         )
     else:
-        checked, problems = 1, check(read_contract(new), [read_contract(one) for one in against], chosen)
+        earlier = [read_any(one, defaults=False) for one in reversed(against)]
+        checked, problems = 1, check(read_any(new), earlier, chosen)
     found = {
         "compatible": not problems,
         "mode": chosen.value,

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from broker_bridge.contracts.any_schema import AnySchema
 from broker_bridge.contracts.contract import Contract
-from broker_bridge.contracts.resolution import mismatches
+from broker_bridge.contracts.mismatch import mismatches
 
 
 class Mode(StrEnum):
@@ -30,23 +31,29 @@ class Mode(StrEnum):
 class Problem:
     """One reason why data of ``writer`` cannot be read with ``reader`` (both are names of schemas).
 
-    ``kind`` is stable: ``type``, ``name``, ``fixed_size``, ``enum_symbols``, ``field_without_default``,
-    ``logical_type``,
-    ``decimal``. ``path`` is the field in the reader's record, ``[]`` standing for items; empty for the record itself.
+    ``kind``, ``path`` and ``field`` are those of ``mismatch.Mismatch``: Apache Avro's names, a JSON pointer into the
+    reader's schema, and the field for people. ``message`` says what is wrong and what to change.
     """
 
     kind: str
     path: str
+    field: str
     message: str
     reader: str
     writer: str
 
     def __str__(self) -> str:
-        return f"{self.path or 'record'}: {self.message} (writer {self.writer}, reader {self.reader})"
+        return f"{self.field or 'the schema'}: {self.message} (writer {self.writer}, reader {self.reader})"
 
 
-def check(new: Contract, earlier: Sequence[Contract], mode: Mode) -> list[Problem]:
+Schema = Contract | AnySchema
+"""What can be compared."""
+
+
+def check(new: Schema, earlier: Sequence[Schema], mode: Mode) -> list[Problem]:
     """Problems of putting ``new`` after ``earlier`` (oldest first); empty where it is compatible."""
+    if mode is Mode.NONE:
+        return []
     against = list(earlier) if mode.value.endswith("_TRANSITIVE") else list(earlier[-1:])
     problems: list[Problem] = []
     for old in reversed(against):
@@ -57,16 +64,18 @@ def check(new: Contract, earlier: Sequence[Contract], mode: Mode) -> list[Proble
     return problems
 
 
-def can_read(reader: Contract, writer: Contract) -> list[Problem]:
+def can_read(reader: Schema, writer: Schema) -> list[Problem]:
     """Why ``reader`` cannot read everything that ``writer`` writes; empty where it can."""
     return [
-        Problem(one.kind, one.path, one.message, name_of(reader), name_of(writer))
+        Problem(one.kind, one.path, one.field, one.message, name_of(reader), name_of(writer))
         for one in mismatches(reader.tree, writer.tree)
     ]
 
 
-def name_of(contract: Contract) -> str:
+def name_of(contract: Schema) -> str:
     """How problems call a schema: its file, else subject and version."""
+    if isinstance(contract, AnySchema):
+        return contract.where
     return contract.where or f"{contract.subject} v{contract.version}"
 
 

@@ -38,8 +38,9 @@ from broker_bridge.contracts.contract import Contract
 from broker_bridge.contracts.defaults import default_value
 from broker_bridge.contracts.forms import Form
 from broker_bridge.contracts.guards import Limits
+from broker_bridge.contracts.mismatch import mismatches
 from broker_bridge.contracts.reader_scalars import ScalarReaders
-from broker_bridge.contracts.resolution import match_fields, mismatches, pick_branch
+from broker_bridge.contracts.resolution import Readable, Resolution, match_fields
 from broker_bridge.contracts.schema_tree import Field, Node
 from broker_bridge.contracts.source_text import Source, failed_at, load
 from broker_bridge.contracts.wire import BadBytesError, UnresolvedError
@@ -60,15 +61,17 @@ def compile_reader(writer: Contract, reader: Contract | None, form: Form, limits
     that the reader lacks), those values raise it when they are met, as the specification has it.
     """
     target = reader or writer
-    hard = [one for one in mismatches(target.tree, writer.tree) if not one.some_values]
-    if hard:
-        reasons = "; ".join(f"{one.path or 'record'}: {one.message}" for one in hard)
+    resolution = Resolution()
+    if resolution.readable(target.tree, writer.tree) is Readable.NONE:
+        found = mismatches(target.tree, writer.tree, resolution)
+        hard = [one for one in found if not one.some_values] or found
+        reasons = "; ".join(f"{one.field or 'record'}: {one.message}" for one in hard)
         raise IncompatibleError(
             f"{name_of(writer)} cannot be read as {name_of(target)}: {reasons}",
             remedy="read with a newer version of the contract, or give its new fields a default",
         )
     try:
-        compiled = _Compiler(form, limits).compile(writer.tree, target.tree)
+        compiled = _Compiler(form, limits, resolution).compile(writer.tree, target.tree)
         read = load(compiled, f"<reader of {writer.subject} v{writer.version}>")
     except (RecursionError, SyntaxError, MemoryError) as error:
         raise ContractError(f"the schema is nested too deeply to be read: {error}", where=name_of(writer)) from error
@@ -107,9 +110,10 @@ def _explain(error: Exception, start: int, writer: Contract, reader: Contract) -
 
 
 class _Compiler(ScalarReaders):
-    def __init__(self, form: Form, limits: Limits) -> None:
+    def __init__(self, form: Form, limits: Limits, resolution: Resolution) -> None:
         super().__init__(form)
         self.limits = limits
+        self.resolution = resolution
         self.functions: dict[tuple[Node, Node, bool], str] = {}
         self.pending: list[tuple[str, Node, Node, bool]] = []
         self.loops = 0
@@ -153,7 +157,7 @@ class _Compiler(ScalarReaders):
             self.union(writer, reader, var)
             return
         if reader.kind == "union":
-            picked = pick_branch(reader, writer)
+            picked = self.resolution.pick(reader, writer)
             assert picked is not None, "a mismatch that was not reported"
             reader = reader.branches[picked]
         shared = writer.uses > 1 and writer.kind == "record"
@@ -181,7 +185,7 @@ class _Compiler(ScalarReaders):
         for number, branch in enumerate(writer.branches):
             src.line(f"{'if' if number == 0 else 'elif'} {index} == {number}:")
             with src.indented():
-                if any(not one.some_values for one in mismatches(reader, branch)):
+                if self.resolution.readable(reader, branch) is Readable.NONE:
                     text = f"the value is {branch.label}, which the reader cannot take"
                     src.line(f"raise UnresolvedError({text!r})")
                 else:

@@ -1,12 +1,18 @@
-"""Which parts of a writer's schema meet which parts of a reader's.
+"""Which parts of a writer's schema meet which parts of a reader's, and whether the one can be read as the other.
 
 Source: Avro 1.12 specification, "Schema Resolution" and "Aliases". Shared by the static check (``compatibility``) and
 by the compiler of readers, so that what is called compatible is also what can be read.
+
+Recursive types make "can be read" a question about itself. The answer is the greatest one that contradicts nothing:
+every pair of types is taken to be readable until a part of it is not, and what was built on it is looked at again. That
+takes time in proportion to the pairs that meet, however the types refer to each other, and no Python stack.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
+from enum import Enum, IntEnum
 from typing import Final
 
 from broker_bridge.contracts.schema_tree import MISSING, NAMED, Field, Node
@@ -19,30 +25,42 @@ PROMOTIONS: Final[dict[str, frozenset[str]]] = {
     "bytes": frozenset({"string"}),
 }
 
+Pair = tuple[Node, Node]
+"""A reader's type and a writer's."""
 
-@dataclass(frozen=True, slots=True)
-class Mismatch:
-    """One reason why a writer's type cannot be read as a reader's. ``path`` is in the reader's record.
 
-    ``some_values`` is true where only some values cannot be read (a union's branch, an enum's symbol): not compatible,
-    yet the specification has a reader fail at such a value, not at every one.
-    """
+class Readable(IntEnum):
+    """How many of a writer's values a reader can read. SOME: a union's branch or an enum's symbol is not known to the
+    reader, and the specification has it fail at such a value, not at every one."""
 
-    kind: str
-    path: str
-    message: str
-    some_values: bool = False
+    NONE = 0
+    SOME = 1
+    ALL = 2
+
+
+class _Rule(Enum):
+    """What a pair's answer follows from."""
+
+    EVERY = "the worst of its parts"
+    ANY = "the best of its parts"
+    EACH_VALUE = "ALL if all parts are, else SOME: a value is one of the parts"
 
 
 def names_match(reader: Node, writer: Node) -> bool:
     """Same name without namespace, or the writer's full name is an alias of the reader's."""
-    return _short(reader.name) == _short(writer.name) or writer.name in reader.aliases
+    return short_name(reader.name) == short_name(writer.name) or writer.name in reader.aliases
+
+
+def short_name(name: str) -> str:
+    """A name without its namespace."""
+    return name.rpartition(".")[2]
 
 
 def match_fields(reader: Node, writer: Node) -> list[tuple[Field, Field | None]]:
     """Each field of the reader with the writer's field it is read from: by name, else by the reader's alias."""
     by_name = {one.name: one for one in writer.fields}
-    free = {name: one for name, one in by_name.items() if name not in {field.name for field in reader.fields}}
+    readers = {field.name for field in reader.fields}
+    free = {name: one for name, one in by_name.items() if name not in readers}
     pairs: list[tuple[Field, Field | None]] = []
     for field in reader.fields:
         found = by_name.get(field.name)
@@ -52,132 +70,158 @@ def match_fields(reader: Node, writer: Node) -> list[tuple[Field, Field | None]]
     return pairs
 
 
-def pick_branch(reader: Node, writer: Node) -> int | None:
-    """Which branch of the reader's union a writer's type (not a union) is read as; None where none can.
+def ambiguous_aliases(reader: Node, writer: Node) -> dict[str, list[str]]:
+    """Fields of the reader that more than one field of the writer answers to, with the names of those.
 
-    The same type by full name comes first, then the same type, then a promotion: so a string stays a string where the
-    union also has bytes. A branch that reads every value is preferred over one that reads some.
+    Read by their own name here; Java, and so Confluent's registry, refuses such a pair.
     """
-    if writer in reader.branches:
-        return reader.branches.index(writer)
-    picked = _Walk().pick(reader, writer, "", some_values=False) or _Walk().pick(reader, writer, "", some_values=True)
-    return picked[0] if picked else None
+    written = {one.name for one in writer.fields}
+    named = {one.name: [name for name in (one.name, *one.aliases) if name in written] for one in reader.fields}
+    return {name: found for name, found in named.items() if len(found) > 1}
 
 
-def mismatches(reader: Node, writer: Node, path: str = "") -> list[Mismatch]:
-    """Why not every value of the writer can be read as the reader's type; empty where every one can."""
-    return _Walk().compare(reader, writer, path)
-
-
-class _Walk:
-    """Compares types once for each pair; a pair met again while it is being compared (recursion) is taken to match."""
-
-    def __init__(self) -> None:
-        self.seen: dict[tuple[Node, Node], None] = {}
-
-    def compare(self, reader: Node, writer: Node, path: str) -> list[Mismatch]:
-        if writer.kind == "union":
-            return [found for branch in writer.branches for found in self._writer_branch(reader, branch, path)]
-        if reader.kind == "union":
-            picked = self.pick(reader, writer, path, some_values=False) or self.pick(
-                reader, writer, path, some_values=True
-            )
-            if picked is not None:
-                return picked[1]
-            labels = ", ".join(branch.label for branch in reader.branches)
-            return [Mismatch("type", path, f"{writer.label} fits none of the reader's union [{labels}]")]
-        if reader.kind in PROMOTIONS.get(writer.kind, ()):
-            return _logical(reader, writer, path)
-        if reader.kind != writer.kind:
-            return [Mismatch("type", path, f"{writer.label} cannot be read as {reader.label}")]
-        if reader.kind in ("array", "map"):
-            return self.compare(reader.element, writer.element, f"{path}[]")
-        if reader.kind in NAMED:
-            return self._named(reader, writer, path)
-        return _logical(reader, writer, path)
-
-    def _writer_branch(self, reader: Node, branch: Node, path: str) -> list[Mismatch]:
-        found = self.compare(reader, branch, path)
-        return [Mismatch(one.kind, one.path, f"union branch {branch.label}: {one.message}", True) for one in found]
-
-    def pick(self, reader: Node, writer: Node, path: str, *, some_values: bool) -> tuple[int, list[Mismatch]] | None:
-        """The branch, and what of the writer it cannot read (nothing, unless ``some_values``)."""
-        for rank in (_same_full_name, _same_kind, _promotes):
-            for number, branch in enumerate(reader.branches):
-                if rank(branch, writer):
-                    before = len(self.seen)
-                    found = self.compare(branch, writer, path)
-                    if all(some_values and one.some_values for one in found):
-                        return number, found
-                    self._forget(before)
-        return None
-
-    def _forget(self, before: int) -> None:
-        """A failed try leaves nothing behind: what it took for granted may rest on the very pair that failed."""
-        for pair in list(self.seen)[before:]:
-            del self.seen[pair]
-
-    def _named(self, reader: Node, writer: Node, path: str) -> list[Mismatch]:
-        if (reader, writer) in self.seen:
-            return []
-        self.seen[(reader, writer)] = None
-        if not names_match(reader, writer):
-            return [Mismatch("name", path, f"{writer.name} is not called {reader.name}, and no alias says so")]
-        if reader.kind == "fixed":
-            if reader.size != writer.size:
-                return [Mismatch("fixed_size", path, f"fixed of {writer.size} bytes cannot be read as {reader.size}")]
-            return _logical(reader, writer, path)
-        if reader.kind == "enum":
-            return _enum(reader, writer, path)
-        return self._record(reader, writer, path)
-
-    def _record(self, reader: Node, writer: Node, path: str) -> list[Mismatch]:
-        found: list[Mismatch] = []
-        for field, source in match_fields(reader, writer):
-            place = f"{path}.{field.name}" if path else field.name
-            if source is not None:
-                found += self.compare(field.type, source.type, place)
-            elif field.default is MISSING:
-                found.append(
-                    Mismatch("field_without_default", place, "the writer has no such field and there is no default")
-                )
-        return found
-
-
-def _enum(reader: Node, writer: Node, path: str) -> list[Mismatch]:
-    lost = [symbol for symbol in writer.symbols if symbol not in reader.symbols]
-    if not lost or reader.default is not None:
-        return []
-    return [Mismatch("enum_symbols", path, f"the reader has no {', '.join(lost)} and no default symbol", True)]
-
-
-def _logical(reader: Node, writer: Node, path: str) -> list[Mismatch]:
-    """Both sides give the number a meaning and the meanings differ.
+def logical_kind(reader: Node, writer: Node) -> str | None:
+    """The kind of mismatch where both sides give a value a meaning and the meanings differ; None where they agree.
 
     The specification asks this of decimals only. Milliseconds read as microseconds resolve just as quietly, into times
     that are wrong by a factor of a thousand: refused too.
     """
     if reader.logical is None or writer.logical is None:
-        return []
+        return None
     if reader.logical != writer.logical:
-        return [Mismatch("logical_type", path, f"{writer.logical} cannot be read as {reader.logical}")]
+        return "LOGICAL_TYPE_MISMATCH"
     if (reader.precision, reader.scale) != (writer.precision, writer.scale):
-        was, now = f"({writer.precision}, {writer.scale})", f"({reader.precision}, {reader.scale})"
-        return [Mismatch("decimal", path, f"decimal{was} cannot be read as decimal{now}")]
-    return []
+        return "DECIMAL_MISMATCH"
+    return None
 
 
-def _same_full_name(branch: Node, writer: Node) -> bool:
-    return branch.kind == writer.kind and branch.name == writer.name
+@dataclass(slots=True)
+class _Open:
+    """A pair whose answer is not final. ``limit`` is the best it can be for its own sake."""
+
+    limit: Readable
+    rule: _Rule
+    parts: list[Pair]
 
 
-def _same_kind(branch: Node, writer: Node) -> bool:
-    return branch.kind == writer.kind and branch.name != writer.name
+class Resolution:
+    """Answers for pairs of types, each worked out once."""
+
+    def __init__(self) -> None:
+        self._known: dict[Pair, Readable] = {}
+        self._unions: dict[Node, dict[tuple[str, str], list[int]]] = {}
+
+    def readable(self, reader: Node, writer: Node) -> Readable:
+        """How many of the writer's values the reader's type can read."""
+        pair = (reader, writer)
+        if pair not in self._known:
+            self._solve(pair)
+        return self._known[pair]
+
+    def pick(self, reader: Node, writer: Node) -> int | None:
+        """Which branch of the reader's union a writer's type (not a union) is read as; None where none can.
+
+        The same type by full name comes first, then the same type, then a promotion: so a string stays a string where
+        the union also has bytes. A branch that reads every value is preferred over one that reads some.
+        """
+        if writer in reader.branches:
+            return reader.branches.index(writer)
+        for wanted in (Readable.ALL, Readable.SOME):
+            for number in self.candidates(reader, writer):
+                if self.readable(reader.branches[number], writer) is wanted:
+                    return number
+        return None
+
+    def candidates(self, reader: Node, writer: Node) -> list[int]:
+        """Branches of the reader's union that may take the writer's type, best first."""
+        index = self._unions.get(reader)
+        if index is None:
+            index = self._unions[reader] = _index(reader)
+        own = index.get((writer.kind, short_name(writer.name)), [])
+        if writer.kind in NAMED:
+            own = sorted({*own, *index.get((writer.kind, f"={writer.name}"), [])})
+            own.sort(key=lambda number: reader.branches[number].name != writer.name)
+        wider = sorted(one for kind in PROMOTIONS.get(writer.kind, ()) for one in index.get((kind, ""), []))
+        return [*own, *wider]
+
+    def _solve(self, root: Pair) -> None:
+        opened = self._discover(root)
+        users: dict[Pair, list[Pair]] = {}
+        for pair, state in opened.items():
+            for part in state.parts:
+                users.setdefault(part, []).append(pair)
+        self._known.update(dict.fromkeys(opened, Readable.ALL))
+        waiting = deque(reversed(opened))
+        queued = set(opened)
+        while waiting:
+            pair = waiting.popleft()
+            queued.discard(pair)
+            found = self._combine(opened[pair])
+            if found < self._known[pair]:
+                self._known[pair] = found
+                for user in users.get(pair, ()):
+                    if user not in queued:
+                        queued.add(user)
+                        waiting.append(user)
+
+    def _discover(self, root: Pair) -> dict[Pair, _Open]:
+        """Every pair that the root's answer hangs on and that is not known yet."""
+        opened: dict[Pair, _Open] = {}
+        waiting = [root]
+        while waiting:
+            pair = waiting.pop()
+            if pair not in opened and pair not in self._known:
+                opened[pair] = self._open(*pair)
+                waiting += opened[pair].parts
+        return opened
+
+    def _combine(self, state: _Open) -> Readable:
+        found = [self._known[part] for part in state.parts]
+        if state.rule is _Rule.ANY:
+            return max(found, default=Readable.NONE)
+        if state.rule is _Rule.EACH_VALUE:
+            return Readable.ALL if all(one is Readable.ALL for one in found) else Readable.SOME
+        return min([state.limit, *found])
+
+    def _open(self, reader: Node, writer: Node) -> _Open:
+        every = _Rule.EVERY
+        if reader is writer:
+            return _Open(Readable.ALL, every, [])
+        if writer.kind == "union":
+            return _Open(Readable.ALL, _Rule.EACH_VALUE, [(reader, branch) for branch in writer.branches])
+        if reader.kind == "union":
+            parts = [(reader.branches[number], writer) for number in self.candidates(reader, writer)]
+            return _Open(Readable.ALL, _Rule.ANY, parts)
+        if reader.kind == writer.kind and reader.kind in ("array", "map"):
+            return _Open(Readable.ALL, every, [(reader.element, writer.element)])
+        limit = _limit(reader, writer)
+        if limit is Readable.NONE or reader.kind != "record":
+            return _Open(limit, every, [])
+        pairs = match_fields(reader, writer)
+        if any(source is None and field.default is MISSING for field, source in pairs):
+            return _Open(Readable.NONE, every, [])
+        return _Open(limit, every, [(field.type, source.type) for field, source in pairs if source is not None])
 
 
-def _promotes(branch: Node, writer: Node) -> bool:
-    return branch.kind in PROMOTIONS.get(writer.kind, ())
+def _limit(reader: Node, writer: Node) -> Readable:
+    """The best a pair can be, its parts left aside. Neither is a union."""
+    if reader.kind != writer.kind and reader.kind not in PROMOTIONS.get(writer.kind, ()):
+        return Readable.NONE
+    if reader.kind in NAMED and not names_match(reader, writer):
+        return Readable.NONE
+    if reader.kind == "fixed" and reader.size != writer.size:
+        return Readable.NONE
+    if reader.kind == "enum" and reader.default is None and not set(writer.symbols) <= set(reader.symbols):
+        return Readable.SOME
+    if reader.kind == "record" and ambiguous_aliases(reader, writer):
+        return Readable.SOME
+    return Readable.NONE if logical_kind(reader, writer) else Readable.ALL
 
 
-def _short(name: str) -> str:
-    return name.rpartition(".")[2]
+def _index(union: Node) -> dict[tuple[str, str], list[int]]:
+    """Numbers of the branches by kind and short name; by ``=`` and full name where it is an alias."""
+    index: dict[tuple[str, str], list[int]] = {}
+    for number, branch in enumerate(union.branches):
+        for name in (short_name(branch.name), *(f"={alias}" for alias in branch.aliases)):
+            index.setdefault((branch.kind, name), []).append(number)
+    return index

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -93,19 +94,22 @@ def load_json(text: str) -> Any:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"key {next(n for n in names if names.count(n) > 1)!r} is there twice")
+        raise ValueError(f"key {repeated(name for name, _ in pairs)!r} is there twice")
     return found
 
 
-def build_tree(schema: Any) -> Node:
-    """The tree of a schema given as parsed JSON. Raises ContractError naming the place in the schema."""
-    return _Builder().build(schema, namespace="", path="schema", depth=0)
+def build_tree(schema: Any, *, empty_unions: bool = False) -> Node:
+    """The tree of a schema given as parsed JSON. Raises ContractError naming the place in the schema.
+
+    A union without branches has no values, so it is refused; Avro for Java takes it, and so does ``empty_unions``.
+    """
+    return _Builder(empty_unions).build(schema, namespace="", path="schema", depth=0)
 
 
 class _Builder:
-    def __init__(self) -> None:
+    def __init__(self, empty_unions: bool) -> None:
         self.named: dict[str, Node] = {}
+        self.empty_unions = empty_unions
 
     def build(self, schema: Any, *, namespace: str, path: str, depth: int) -> Node:
         if depth > MAX_SCHEMA_DEPTH:
@@ -152,13 +156,13 @@ class _Builder:
             for number, one in enumerate(schema)
         ]
         labels = [branch.label for branch in branches]
-        if not branches:
+        if not branches and not self.empty_unions:
             raise ContractError("the union is empty", where=path)
         if "union" in labels:
             raise ContractError("a union stands directly in a union", where=path)
-        for label in labels:
-            if labels.count(label) > 1:
-                raise ContractError(f"the union has {label!r} twice", where=path)
+        twice = repeated(labels)
+        if twice is not None:
+            raise ContractError(f"the union has {twice!r} twice", where=path)
         return Node("union", branches=branches)
 
     def _named(self, kind: str, schema: dict[str, Any], namespace: str, path: str, depth: int) -> Node:
@@ -209,6 +213,16 @@ def _full_name(schema: dict[str, Any], namespace: str, path: str) -> str:
     return full
 
 
+def repeated(names: Iterable[str]) -> str | None:
+    """The first name that is there a second time."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
+
+
 def _strings(schema: dict[str, Any], key: str, path: str) -> list[str]:
     found = schema.get(key, [])
     if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
@@ -223,8 +237,9 @@ def _fill_enum(node: Node, schema: dict[str, Any], path: str) -> None:
     for symbol in node.symbols:
         if not _NAME.fullmatch(symbol):
             raise ContractError(f"the symbol {symbol!r} is not a valid Avro name", where=path)
-        if node.symbols.count(symbol) > 1:
-            raise ContractError(f"the enum {node.name!r} has the symbol {symbol!r} twice", where=path)
+    twice = repeated(node.symbols)
+    if twice is not None:
+        raise ContractError(f"the enum {node.name!r} has the symbol {twice!r} twice", where=path)
     node.default = schema.get("default")
     if node.default is not None and node.default not in node.symbols:
         raise ContractError(f"the default {node.default!r} of {node.name!r} is not one of its symbols", where=path)

@@ -97,7 +97,9 @@ def test_check_of_a_folder_finds_an_incompatible_version(home: Path) -> None:
     assert run(home, "register", "n.T").returncode == 0
     assert run(home, "register", "n.T", "--mode", "NONE").returncode == 0
     found = answer(home, "check", status=1)
-    assert [(one["kind"], one["path"]) for one in found["problems"]] == [("field_without_default", "b")]
+    assert [(one["kind"], one["path"]) for one in found["problems"]] == [
+        ("READER_FIELD_MISSING_DEFAULT_VALUE", "/fields/1")
+    ]
     assert answer(home, "check", "--mode", "FORWARD")["compatible"] is True
 
 
@@ -115,17 +117,18 @@ def test_check_of_files(home: Path) -> None:
         "checked": 1,
         "problems": [
             {
-                "kind": "field_without_default",
-                "path": "b",
-                "message": "the writer has no such field and there is no default",
+                "kind": "READER_FIELD_MISSING_DEFAULT_VALUE",
+                "path": "/fields/1",
+                "field": "b",
+                "message": "the writer has no such field and there is no default: give b a default",
                 "reader": "2.avsc",
                 "writer": "1.avsc",
             }
         ],
     }
     assert answer(home, "check", required, "--against", old, "--mode", "FORWARD")["compatible"] is True
-    both = ("--against", old, "--against", optional)
-    assert answer(home, "check", required, *both)["compatible"] is True, "only the last one counts"
+    both = ("--against", optional, "--against", old)
+    assert answer(home, "check", required, *both)["compatible"] is True, "only the newest, which comes first, counts"
     assert answer(home, "check", required, *both, "--mode", "BACKWARD_TRANSITIVE", status=1)["compatible"] is False
     shown = run(home, "check", required, "--against", old)
     assert shown.returncode == 1

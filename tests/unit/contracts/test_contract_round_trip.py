@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from schema_folder import codec_of
 
 from broker_bridge.contracts import Codec, frame, unframe
-from broker_bridge.contracts.resolution import mismatches
+from broker_bridge.contracts.mismatch import mismatches
 from broker_bridge.errors import IncompatibleError, MalformedError
 
 SLOW_START = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
