@@ -25,6 +25,8 @@ CORRELATION_ID: Final = "correlation-id"
 CAUSATION_ID: Final = "causation-id"
 IDEMPOTENCY_KEY: Final = "idempotency-key"
 DEADLINE: Final = "deadline"
+VALUE_SCHEMA_ID: Final = "__value_schema_id"
+"""Which schema wrote the value, where the value itself does not say so (``contracts.framing``)."""
 
 BRIDGE_PREFIX: Final = "bridge-"
 ORIGIN: Final = "bridge-origin"

@@ -41,6 +41,11 @@ class Contract:
         return self.ref.subject
 
     @property
+    def record_name(self) -> str:
+        """The full name of the record."""
+        return self.tree.name
+
+    @property
     def version(self) -> int:
         """The version, from 1."""
         return self.ref.version

@@ -27,6 +27,7 @@ Whether trying again can help is data on the error (``retriable``), never a gues
     │   └── HeadersInvalidError   headers_invalid
     ├── DeliveryError             what came of handing a message to its target
     │   ├── RejectedError         target_rejected            final: the target says no for a business reason
+    │   ├── UpcastError           upcast_failed              a user's upcaster raised or made an invalid value
     │   ├── HandlerError          handler_failed             (retriable) the handler raised
     │   ├── RetryLaterError       target_busy                (retriable, spends no attempt)
     │   ├── TargetTimeoutError    target_timeout             (retriable, may be an outage)
@@ -67,6 +68,7 @@ from broker_bridge.errors.contract import (
 from broker_bridge.errors.delivery import (
     CrashSuspectError,
     DeadlinePassedError,
+    UpcastError,
     DeliveryError,
     FencedError,
     HandlerError,
@@ -152,5 +154,6 @@ def error_codes() -> dict[str, type[BridgeError]]:
     while pending:
         kind = pending.pop()
         found[kind.code] = kind
+    "UpcastError",
         pending.extend(kind.__subclasses__())
     return found

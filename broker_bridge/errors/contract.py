@@ -46,3 +46,10 @@ class HeadersInvalidError(ContractError):
 
     code = "headers_invalid"
     title = "Headers are not valid"
+class UpcastError(ContractError):
+    """An upcaster raised, or made a value that its next version does not allow."""
+
+    code = "upcast_failed"
+    title = "Upcaster failed"
+
+
