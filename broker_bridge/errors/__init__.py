@@ -24,10 +24,10 @@ Whether trying again can help is data on the error (``retriable``), never a gues
     │   ├── MalformedError        avro_malformed             the bytes are not what the schema says
     │   ├── ValueInvalidError     value_invalid              the value does not fit the schema (on encode)
     │   ├── IncompatibleError     schema_incompatible        writer and reader schemas do not resolve
+    │   ├── UpcastError           upcast_failed              a user's upcaster raised or made an invalid value
     │   └── HeadersInvalidError   headers_invalid
     ├── DeliveryError             what came of handing a message to its target
     │   ├── RejectedError         target_rejected            final: the target says no for a business reason
-    │   ├── UpcastError           upcast_failed              a user's upcaster raised or made an invalid value
     │   ├── HandlerError          handler_failed             (retriable) the handler raised
     │   ├── RetryLaterError       target_busy                (retriable, spends no attempt)
     │   ├── TargetTimeoutError    target_timeout             (retriable, may be an outage)
@@ -63,12 +63,12 @@ from broker_bridge.errors.contract import (
     IncompatibleError,
     MalformedError,
     SchemaUnknownError,
+    UpcastError,
     ValueInvalidError,
 )
 from broker_bridge.errors.delivery import (
     CrashSuspectError,
     DeadlinePassedError,
-    UpcastError,
     DeliveryError,
     FencedError,
     HandlerError,
@@ -141,6 +141,7 @@ __all__ = [
     "TopicMissingError",
     "TransportError",
     "UnsafeSettingsError",
+    "UpcastError",
     "UsageError",
     "ValueInvalidError",
     "error_codes",
@@ -154,6 +155,5 @@ def error_codes() -> dict[str, type[BridgeError]]:
     while pending:
         kind = pending.pop()
         found[kind.code] = kind
-    "UpcastError",
         pending.extend(kind.__subclasses__())
     return found

@@ -41,11 +41,6 @@ class IncompatibleError(ContractError):
     title = "Schemas do not resolve"
 
 
-class HeadersInvalidError(ContractError):
-    """A header is missing, malformed or reserved."""
-
-    code = "headers_invalid"
-    title = "Headers are not valid"
 class UpcastError(ContractError):
     """An upcaster raised, or made a value that its next version does not allow."""
 
@@ -53,3 +48,8 @@ class UpcastError(ContractError):
     title = "Upcaster failed"
 
 
+class HeadersInvalidError(ContractError):
+    """A header is missing, malformed or reserved."""
+
+    code = "headers_invalid"
+    title = "Headers are not valid"
