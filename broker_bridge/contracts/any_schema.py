@@ -35,7 +35,7 @@ def parse_any(text: str, *, where: str = "schema", defaults: bool = True) -> Any
     except ValueError as error:
         raise ContractError(f"the schema is not valid JSON: {error}", where=where) from error
     try:
-        tree = build_tree(raw, empty_unions=True)
+        tree = build_tree(raw, lenient=True)
         if defaults:
             check_defaults(tree)
     except ContractError as error:

@@ -98,18 +98,20 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def build_tree(schema: Any, *, empty_unions: bool = False) -> Node:
+def build_tree(schema: Any, *, lenient: bool = False) -> Node:
     """The tree of a schema given as parsed JSON. Raises ContractError naming the place in the schema.
 
-    A union without branches has no values, so it is refused; Avro for Java takes it, and so does ``empty_unions``.
+    ``lenient`` takes what others write and no value should have to rely on. Avro for Java reads a union without
+    branches, and an alias that is another field's name; a decimal with impossible digits is plain bytes by the
+    specification.
     """
-    return _Builder(empty_unions).build(schema, namespace="", path="schema", depth=0)
+    return _Builder(lenient).build(schema, namespace="", path="schema", depth=0)
 
 
 class _Builder:
-    def __init__(self, empty_unions: bool) -> None:
+    def __init__(self, lenient: bool) -> None:
         self.named: dict[str, Node] = {}
-        self.empty_unions = empty_unions
+        self.lenient = lenient
 
     def build(self, schema: Any, *, namespace: str, path: str, depth: int) -> Node:
         if depth > MAX_SCHEMA_DEPTH:
@@ -135,7 +137,7 @@ class _Builder:
             return Node(kind, items=inner)
         node = self._reference(kind, namespace, path)
         if kind in PRIMITIVES:
-            _set_logical(node, schema, path)
+            _set_logical(node, schema, path, self.lenient)
         return node
 
     def _reference(self, name: str, namespace: str, path: str) -> Node:
@@ -156,7 +158,7 @@ class _Builder:
             for number, one in enumerate(schema)
         ]
         labels = [branch.label for branch in branches]
-        if not branches and not self.empty_unions:
+        if not branches and not self.lenient:
             raise ContractError("the union is empty", where=path)
         if "union" in labels:
             raise ContractError("a union stands directly in a union", where=path)
@@ -175,7 +177,7 @@ class _Builder:
         if kind == "enum":
             _fill_enum(node, schema, path)
         elif kind == "fixed":
-            _fill_fixed(node, schema, path)
+            _fill_fixed(node, schema, path, self.lenient)
         else:
             self._fill_record(node, schema, space, path, depth)
         return node
@@ -193,7 +195,7 @@ class _Builder:
             if not _NAME.fullmatch(name):
                 raise ContractError(f"the field name {name!r} is not a valid Avro name", where=place)
             aliases = tuple(_strings(spec, "aliases", place))
-            for one in (name, *aliases):
+            for one in (name,) if self.lenient else (name, *aliases):
                 if one in taken:
                     raise ContractError(f"two fields of {node.name!r} are called {one!r}", where=place)
                 taken.add(one)
@@ -245,27 +247,37 @@ def _fill_enum(node: Node, schema: dict[str, Any], path: str) -> None:
         raise ContractError(f"the default {node.default!r} of {node.name!r} is not one of its symbols", where=path)
 
 
-def _fill_fixed(node: Node, schema: dict[str, Any], path: str) -> None:
+def _fill_fixed(node: Node, schema: dict[str, Any], path: str, lenient: bool) -> None:
     size = schema.get("size")
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= 2**31 - 1:
         raise ContractError(f"'size' of the fixed type {node.name!r} is not a whole number from 0", where=path)
     node.size = size
-    _set_logical(node, schema, path)
+    _set_logical(node, schema, path, lenient)
 
 
-def _set_logical(node: Node, schema: dict[str, Any], path: str) -> None:
+def _set_logical(node: Node, schema: dict[str, Any], path: str, lenient: bool) -> None:
     """Unknown logical types, and known ones on the wrong type, count for nothing: that is the specification's rule."""
     logical = schema.get("logicalType")
     if not isinstance(logical, str) or node.kind not in _LOGICAL.get(logical, ()):
         return
     if logical == "decimal":
         precision, scale = schema.get("precision"), schema.get("scale", 0)
-        if not isinstance(precision, int) or not isinstance(scale, int) or not 0 <= scale <= precision <= MAX_PRECISION:
-            raise ContractError(
-                f"the decimal needs 0 <= scale <= precision <= {MAX_PRECISION}, it has {scale!r} and {precision!r}",
-                where=path,
-            )
-        if precision < 1 or (node.kind == "fixed" and 10**precision > 2 ** (8 * node.size - 1)):
-            raise ContractError(f"a decimal of {precision} digits does not fit {node.size} bytes", where=path)
+        wrong = wrong_decimal(precision, scale, node.size if node.kind == "fixed" else None)
+        if wrong and lenient:
+            return
+        if wrong:
+            raise ContractError(wrong, where=path)
+        assert isinstance(precision, int)
         node.precision, node.scale = precision, scale
     node.logical = logical
+
+
+def wrong_decimal(precision: Any, scale: Any, size: int | None) -> str:
+    """Why a decimal cannot have these digits (``size``: bytes of its fixed type); empty where it can."""
+    if type(precision) is not int or type(scale) is not int or not 0 <= scale <= precision <= MAX_PRECISION:
+        return f"the decimal needs 0 <= scale <= precision <= {MAX_PRECISION}, it has {scale!r} and {precision!r}"
+    if precision < 1:
+        return "a decimal needs a precision from 1"
+    if size is not None and size < MAX_PRECISION and 10**precision > 2 ** max(8 * size - 1, 0):
+        return f"a decimal of {precision} digits does not fit {size} bytes"
+    return ""
