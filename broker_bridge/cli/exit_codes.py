@@ -6,7 +6,7 @@
 | 1 | the answer is no: incompatible schemas, books that do not balance, dead letters where none may be |
 | 2 | bad usage or bad input: options, configuration, plan or other file |
 | 3 | not running or not found |
-| 4 | Kafka or Redis is unavailable, or what was asked could not be finished because of it |
+| 4 | Kafka, Redis or the schema registry is unavailable, or what was asked could not be finished because of it |
 | 5 | refused for safety |
 | 6 | a worker ended without a handler that did not end; its record is read again |
 | 70 | internal error: a defect of broker_bridge |
@@ -50,6 +50,7 @@ BY_ERROR: Final[dict[type[errors.BridgeError], ExitCode]] = {
     errors.StoreError: ExitCode.UNAVAILABLE,
     errors.DatabaseError: ExitCode.UNAVAILABLE,
     errors.ContractError: ExitCode.BAD_INPUT,
+    errors.RegistryError: ExitCode.UNAVAILABLE,
     errors.SchemaUnknownError: ExitCode.NOT_FOUND,
     errors.IncompatibleError: ExitCode.NO,
     errors.DeliveryError: ExitCode.NO,

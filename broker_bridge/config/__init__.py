@@ -12,6 +12,7 @@ from broker_bridge.config.model import (
     LoggingSection,
     ProducerSection,
     RedisSection,
+    RegistrySection,
 )
 from broker_bridge.config.route import (
     BreakerSection,
@@ -46,6 +47,7 @@ __all__ = [
     "ProducerSection",
     "PythonTarget",
     "RedisSection",
+    "RegistrySection",
     "RetrySection",
     "RouteConfig",
     "SecretUrl",

@@ -12,7 +12,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from broker_bridge.config.explain import route_label
-from broker_bridge.config.model import BridgeConfig, KafkaSection, RedisSection
+from broker_bridge.config.model import BridgeConfig, KafkaSection, RedisSection, RegistrySection
 from broker_bridge.config.problems import Problem, shown
 from broker_bridge.config.route import HttpTarget, RouteConfig, TopicTarget
 from broker_bridge.config.types import host_of, is_loopback, split_address
@@ -35,16 +35,19 @@ def cross_problems(data: Mapping[str, Any], config: BridgeConfig | None, context
     """Every contradiction. Without a whole ``config`` the sound parts of ``data`` are checked."""
     if config is not None:
         routes = list(enumerate(config.routes))
-        kafka, redis = config.kafka, config.redis
+        kafka, redis, registry = config.kafka, config.redis, config.registry
     else:
         routes = list(_sound_routes(data, context))
         kafka = _sound(KafkaSection, data.get("kafka", {}), context)
         redis = _sound(RedisSection, data.get("redis", {}), context)
+        registry = _sound(RegistrySection, data.get("registry", {}), context)
     found: list[Problem] = []
     if kafka is not None:
         found += kafka_problems(kafka)
     if redis is not None:
         found += redis_problems(redis)
+    if registry is not None:
+        found += registry_problems(registry)
     for index, route in routes:
         found += [*route_problems(index, route), *drain_problems(index, route, kafka)]
     found += between_routes(routes)
@@ -106,6 +109,23 @@ def redis_problems(redis: RedisSection) -> Iterator[Problem]:
         text = f"{host} is not this machine, and redis:// would send claims and the password unencrypted"
         remedy = "use rediss://, or set allow_plaintext = true under [redis]"
         yield Problem(("redis", "url"), text, remedy=remedy, value=repr(str(redis.url)), unsafe=True)
+
+
+def registry_problems(registry: RegistrySection) -> Iterator[Problem]:
+    """Credentials that do not go together, and plaintext that leaves this machine."""
+    for one, other in (("username", "password"), ("cert_file", "key_file")):
+        has_one, has_other = (getattr(registry, key) is not None for key in (one, other))
+        if has_one != has_other:
+            missing, given = (other, one) if has_one else (one, other)
+            yield Problem(("registry", missing), f"is required, since {given} is set")
+    if registry.token is not None and registry.username is not None:
+        text = "is a bearer token, which cannot be sent beside username and password"
+        yield Problem(("registry", "token"), text, remedy="keep one of them")
+    beyond = [url for url in registry.urls if url.startswith("http://") and not is_loopback(host_of(url))]
+    if beyond and not registry.allow_plaintext:
+        text = f"{host_of(beyond[0])} is not this machine, and http:// would send schemas and credentials unencrypted"
+        remedy = "use https://, or set allow_plaintext = true under [registry]"
+        yield Problem(("registry", "url"), text, remedy=remedy, value=shown(("url",), registry.url), unsafe=True)
 
 
 def route_problems(index: int, route: RouteConfig) -> Iterator[Problem]:

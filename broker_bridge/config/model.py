@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
@@ -82,8 +83,49 @@ class RedisSection(Section):
     allow_plaintext: bool = False
 
 
+def _registry_urls(written: str | None) -> str | None:
+    for url in (written or "").split(",") if written is not None else []:
+        try:
+            parts = urlsplit(url.strip())
+            found = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+        except ValueError:
+            found = False
+        if not found:
+            raise problem("must be http:// or https:// URLs with a host", 'for example: url = "http://127.0.0.1:8081"')
+        if parts.username is not None or parts.query or parts.fragment:
+            raise problem("must have no credentials, query or fragment", "set username and password beside it")
+    return written
+
+
 def _off_is_none(written: object) -> object:
     return None if written == "off" else written
+
+
+class RegistrySection(Section):
+    """``[registry]``: a registry that speaks the Confluent REST API. Without ``url`` contracts are the folder alone.
+
+    Several URLs, separated by commas, are one registry. ``retries`` is how often a call is repeated that failed in a
+    way that may pass. ``unknown_ttl_ms`` is how long an id that the registry does not know is not asked for again.
+    """
+
+    url: Annotated[str | None, AfterValidator(_registry_urls)] = None
+    username: str | None = None
+    password: SecretStr | None = None
+    token: SecretStr | None = None
+    ca_file: ConfigFile | None = None
+    cert_file: ConfigFile | None = None
+    key_file: ConfigFile | None = None
+    timeout_ms: DurationMs = Field(default=5_000, ge=1, validation_alias="timeout")
+    retries: int = Field(default=3, ge=0, le=20)
+    cache: Annotated[ConfigPath | None, BeforeValidator(_off_is_none)] = Path(".bridge/registry")
+    unknown_ttl_ms: DurationMs = Field(default=30_000, ge=1, validation_alias="unknown_ttl")
+    auto_register: bool = False
+    allow_plaintext: bool = False
+
+    @property
+    def urls(self) -> list[str]:
+        """The base URLs, without a slash at the end."""
+        return [url.strip().rstrip("/") for url in (self.url or "").split(",") if url.strip()]
 
 
 class HealthSection(Section):
@@ -111,6 +153,7 @@ class BridgeConfig(Section):
     bridge: BridgeSection = BridgeSection()
     kafka: KafkaSection = KafkaSection()
     redis: RedisSection = RedisSection()
+    registry: RegistrySection = RegistrySection()
     health: HealthSection = HealthSection()
     logging: LoggingSection = LoggingSection()
     producer: ProducerSection = ProducerSection()
@@ -124,7 +167,7 @@ class BridgeConfig(Section):
             return data
         service = _text(data.get("bridge"), "service") or DEFAULT_SERVICE
         source = _text(data.get("producer"), "source") or service
-        filled = {"bridge": {}, **data}  # so that the default folder of schemas, too, starts at the file's folder
+        filled = {"bridge": {}, "registry": {}, **data}  # so that default folders, too, start at the file's folder
         if "producer" not in data or data["producer"] == {}:
             filled["producer"] = {"source": source}
         key = "route" if "route" in data else "routes"

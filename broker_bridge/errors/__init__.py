@@ -18,6 +18,9 @@ Whether trying again can help is data on the error (``retriable``), never a gues
     │   └── OffsetOutOfRangeError offset_out_of_range
     ├── StoreError                redis_unavailable          (retriable)
     │   └── ClaimUnreadableError  claim_unreadable           what is stored under the key is not a claim we can read
+    ├── RegistryError             registry_unavailable       (retriable) the schema registry
+    │   ├── RegistryRefusedError  registry_refused           it refuses us, or is no registry
+    │   └── SchemaPendingError    schema_pending             (retriable) a schema is being fetched
     ├── DatabaseError             database_unavailable       (retriable) the SQL database of an outbox
     ├── ContractError             contract_invalid
     │   ├── SchemaUnknownError    schema_unknown             the schema id or subject is nowhere
@@ -100,6 +103,9 @@ from broker_bridge.errors.servers import (
     StoreError,
     TopicMissingError,
     TransportError,
+    RegistryError,
+    RegistryRefusedError,
+    SchemaPendingError,
 )
 
 __all__ = [
@@ -132,9 +138,12 @@ __all__ = [
     "ReplayError",
     "RetryLaterError",
     "SchemaUnknownError",
+    "RegistryError",
+    "RegistryRefusedError",
     "StackError",
     "StoreError",
     "TargetTimeoutError",
+    "SchemaPendingError",
     "TargetUnavailableError",
     "TargetUnreachableError",
     "ToolMissingError",

@@ -1,6 +1,8 @@
-"""Kafka, Redis or a database does not answer, or not as it should."""
+"""Kafka, Redis, a schema registry or a database does not answer, or not as it should."""
 
 from __future__ import annotations
+
+from concurrent.futures import Future
 
 from broker_bridge.errors.base import BridgeError
 
@@ -77,6 +79,37 @@ class ClaimUnreadableError(StoreError):
     def __init__(self, detail: str, *, remedy: str = "", where: str = "", claim_key: bytes = b"") -> None:
         super().__init__(detail, remedy=remedy, where=where)
         self.claim_key = claim_key
+
+
+class RegistryError(BridgeError):
+    """The schema registry could not be reached, or failed. No message can cause that or any of its kinds, so none ever
+    dies of them."""
+
+    code = "registry_unavailable"
+    title = "Schema registry does not answer"
+    retriable = True
+    default_remedy = "check that the registry runs and that [registry] url names it"
+
+
+class RegistryRefusedError(RegistryError):
+    """The registry takes neither credentials nor certificate, or what answers at its URL is no registry."""
+
+    code = "registry_refused"
+    title = "Schema registry refuses the call"
+    retriable = False
+    default_remedy = "check url, credentials and certificates under [registry]"
+
+
+class SchemaPendingError(RegistryError):
+    """The schema is being fetched; ``fetched`` is done when that has ended, whichever way."""
+
+    code = "schema_pending"
+    title = "Schema is being fetched"
+    default_remedy = "try again when it is there"
+
+    def __init__(self, detail: str, *, fetched: Future[None], remedy: str = "", where: str = "") -> None:
+        super().__init__(detail, remedy=remedy, where=where)
+        self.fetched = fetched
 
 
 class DatabaseError(BridgeError):
