@@ -20,7 +20,7 @@ from broker_bridge.errors import (
     TargetUnavailableError,
     TargetUnreachableError,
 )
-from broker_bridge.worker.targets.http import error_of
+from broker_bridge.worker.targets.http_answer import error_of
 
 NOW_MS = 1_795_507_200_000
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker_bridge.core.fingerprint import fingerprint
-from broker_bridge.worker.targets.http import error_of, problem_of, retry_after_ms
+from broker_bridge.worker.targets.http_answer import error_of, problem_of, retry_after_ms
 
 NOW_MS = 1_795_507_200_000
 HOUR_MS = 3_600_000
