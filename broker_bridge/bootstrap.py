@@ -173,7 +173,7 @@ def make_worker(
 
     Raises ``ConfigError`` where there is no route, or none of that name.
     """
-    chosen = _chosen(config, routes)
+    chosen = chosen_routes(config, routes)
     clock = clock or SystemClock()
     transport = transport or open_transport(config, max_request_bytes=WORKER_REQUEST_BYTES)
     store = store or open_store(config)
@@ -254,7 +254,8 @@ def _degraded(route: RouteConfig, late: LateStartStore, *, clock: Clock, metrics
     return made
 
 
-def _chosen(config: BridgeConfig, names: list[str] | None) -> list[RouteConfig]:
+def chosen_routes(config: BridgeConfig, names: list[str] | None) -> list[RouteConfig]:
+    """The routes of those names, all without any. Raises ``ConfigError`` where there is none, or none of a name."""
     if not config.routes:
         raise ConfigError("there is no [[route]] to run", remedy="add a [[route]] with a topic and a target")
     known = {route.name: route for route in config.routes}

@@ -133,9 +133,11 @@ class Shop:
         self.command("worker", "topics", "--create", str(partitions))
 
     def start_worker(
-        self, *, handler_s: float = 0.0, health: str = "off", member: str | None = None
+        self, *, handler_s: float = 0.0, health: str = "off", member: str | None = None, processes: int | None = None
     ) -> subprocess.Popen[bytes]:
-        """A worker process; its log is ``worker-<n>.log``. ``member`` makes it a static member of its group."""
+        """A worker process, or with ``processes`` the parent of several; its log is ``worker-<n>.log``. ``member`` makes
+        it a static member of its group."""
+        command = [str(COMMAND), "worker", "run", *(["--processes", str(processes)] if processes else [])]
         environment = {
             **os.environ,
             "EFFECTS": str(self.effects_path),
@@ -144,7 +146,7 @@ class Shop:
             **({"BROKER_BRIDGE_KAFKA__MEMBER": member} if member else {}),
         }
         with (self.folder / f"worker-{len(self.workers)}.log").open("wb") as log:
-            worker = subprocess.Popen([str(COMMAND), "worker", "run"], cwd=self.folder, stderr=log, env=environment)
+            worker = subprocess.Popen(command, cwd=self.folder, stderr=log, env=environment)
         self.workers.append(worker)
         return worker
 

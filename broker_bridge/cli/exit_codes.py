@@ -9,6 +9,7 @@
 | 4 | Kafka, Redis or the schema registry is unavailable, or what was asked could not be finished because of it |
 | 5 | refused for safety |
 | 6 | a worker ended without a handler that did not end; its record is read again |
+| 7 | of several worker processes one kept ending, so all were ended |
 | 70 | internal error: a defect of broker_bridge |
 | 130 | interrupted (Ctrl-C) |
 | 141 | the reader of the output went away |
@@ -32,6 +33,7 @@ class ExitCode(enum.IntEnum):
     UNAVAILABLE = 4
     REFUSED = 5
     STUCK = 6
+    UNSTEADY = 7
     INTERNAL = 70
     INTERRUPTED = 130
     BROKEN_PIPE = 141
@@ -56,6 +58,7 @@ BY_ERROR: Final[dict[type[errors.BridgeError], ExitCode]] = {
     errors.DeliveryError: ExitCode.NO,
     errors.HandlerStuckError: ExitCode.STUCK,
     errors.ReplayError: ExitCode.UNAVAILABLE,
+    errors.WorkerProcessError: ExitCode.UNSTEADY,
     errors.PlanInvalidError: ExitCode.BAD_INPUT,
     errors.PlanRefusedError: ExitCode.REFUSED,
     errors.AuditError: ExitCode.UNAVAILABLE,

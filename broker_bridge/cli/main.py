@@ -97,8 +97,8 @@ def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> 
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit status: 0 done · 1 the answer is no · 2 bad usage or input · 3 not running or not found · "
-    "4 Kafka or Redis unavailable · 5 refused for safety · 6 ended without a handler · 70 internal error · "
-    "130 interrupted.",
+    "4 Kafka or Redis unavailable · 5 refused for safety · 6 ended without a handler · 7 worker processes kept "
+    "ending · 70 internal error · 130 interrupted.",
 )
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Show the version."

@@ -43,6 +43,7 @@ Whether trying again can help is data on the error (``retriable``), never a gues
     │   └── FencedError           fenced                     (retriable) a later claim has written under this key
     ├── HandlerStuckError         handler_stuck              a worker had to end without its handler
     ├── ReplayError               replay_failed
+    ├── WorkerProcessError        worker_process_failed      one of several worker processes kept ending
     │   ├── PlanInvalidError      plan_invalid
     │   └── PlanRefusedError      plan_refused
     ├── AuditError                audit_failed
@@ -85,6 +86,7 @@ from broker_bridge.errors.delivery import (
     TargetUnreachableError,
 )
 from broker_bridge.errors.operations import (
+    WorkerProcessError,
     AuditError,
     PlanInvalidError,
     PlanRefusedError,
@@ -156,6 +158,7 @@ __all__ = [
     "error_codes",
 ]
 
+    "WorkerProcessError",
 
 def error_codes() -> dict[str, type[BridgeError]]:
     """Every code with the class that carries it, the root's ``internal`` included."""

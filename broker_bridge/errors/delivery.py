@@ -128,3 +128,14 @@ class HandlerStuckError(BridgeError):
     code = "handler_stuck"
     title = "Handler did not end"
     default_remedy = "let CancelledError pass through the handler, and stop where context.lost or the deadline says so"
+
+
+class WorkerProcessError(BridgeError):
+    """One of several worker processes that one command runs kept ending early, so all were ended. Nothing is lost:
+    what was in hand is handed out again."""
+
+    code = "worker_process_failed"
+    title = "Worker processes keep ending"
+    default_remedy = (
+        "see its log lines (process=N): SIGKILL is mostly the machine short of memory, SIGSEGV a native library"
+    )

@@ -43,17 +43,19 @@ def configure_logging(
     format: Format = "auto",  # noqa: A002 - the name it has in bridge.toml
     *,
     service: str = "",
+    process: int | None = None,
     stream: TextIO | None = None,
 ) -> None:
     """Send all logs of the process to ``stream`` (stderr by default) in one form. May be called again.
 
-    ``auto`` is ``console`` on a terminal and ``json`` elsewhere. ``service`` is told in every line.
+    ``auto`` is ``console`` on a terminal and ``json`` elsewhere. ``service`` is told in every line, and so is the
+    number of the ``process`` where it is one of several.
     """
     out = stream if stream is not None else sys.stderr
     for_people = format == "console" or (format == "auto" and out.isatty())
     threshold = logging.getLevelNamesMapping()[level.upper()]
     renderer = _console(colours=out.isatty()) if for_people else _render_json
-    finish: list[Processor] = [_with_service(service), _exceptions, _scrub, renderer]
+    finish: list[Processor] = [_with_origin(service, process), _exceptions, _scrub, renderer]
     begin: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -99,10 +101,12 @@ def _library_logger(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     return event
 
 
-def _with_service(service: str) -> Processor:
+def _with_origin(service: str, process: int | None) -> Processor:
     def add(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
         if service:
             event.setdefault(names.SERVICE, service)
+        if process is not None:
+            event.setdefault(names.PROCESS, process)
         return event
 
     return add

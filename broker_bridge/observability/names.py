@@ -33,6 +33,9 @@ TOKEN: Final = "token"  # noqa: S105
 """The fencing token of a claim: a number. A text under this key is masked."""
 VERDICT: Final = "verdict"
 WORKER: Final = "worker"
+PROCESS: Final = "process"
+"""The number of a worker process among those that one command runs, from 1."""
+PID: Final = "pid"
 CODE: Final = "code"
 TARGET_CODE: Final = "target_code"
 FINGERPRINT: Final = "fingerprint"
@@ -57,6 +60,10 @@ BYTES: Final = "bytes"
 DELAY_MS: Final = "delay_ms"
 DURATION_MS: Final = "duration_ms"
 URL: Final = "url"
+PATH: Final = "path"
+SUBJECT: Final = "subject"
+VERSION: Final = "version"
+SCHEMA_ID: Final = "schema_id"
 SIGNAL: Final = "signal"
 
 FIRST_KEYS: Final = (TIMESTAMP, LEVEL, EVENT, SERVICE, LOGGER, ROUTE)
@@ -83,6 +90,11 @@ OUTBOX_TOPIC_BLOCKED: Final = "outbox_topic_blocked"
 OUTBOX_TOPIC_OPEN: Final = "outbox_topic_open"
 OUTBOX_STOPPED: Final = "outbox_stopped"
 DATABASE_LOST: Final = "database_lost"
+REGISTRY_LOST: Final = "registry_lost"
+REGISTRY_FOUND: Final = "registry_found"
+SCHEMA_REGISTERED: Final = "schema_registered"
+SCHEMA_CACHE_DAMAGED: Final = "schema_cache_damaged"
+SCHEMA_CACHE_NOT_WRITTEN: Final = "schema_cache_not_written"
 
 # --- metrics ----------------------------------------------------------------------------------------------------------
 

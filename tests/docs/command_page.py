@@ -54,6 +54,8 @@ def _below(
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         assert command is not None
+        if command.hidden:
+            continue
         own = click.Context(command, parent=context, info_name=name)
         yield [*path, name], command, own
         if isinstance(command, click.Group):
