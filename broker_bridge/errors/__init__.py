@@ -42,8 +42,8 @@ Whether trying again can help is data on the error (``retriable``), never a gues
     │   ├── OutputInvalidError    output_invalid             the target's answer does not fit the output contract
     │   └── FencedError           fenced                     (retriable) a later claim has written under this key
     ├── HandlerStuckError         handler_stuck              a worker had to end without its handler
-    ├── ReplayError               replay_failed
     ├── WorkerProcessError        worker_process_failed      one of several worker processes kept ending
+    ├── ReplayError               replay_failed
     │   ├── PlanInvalidError      plan_invalid
     │   └── PlanRefusedError      plan_refused
     ├── AuditError                audit_failed
@@ -84,9 +84,9 @@ from broker_bridge.errors.delivery import (
     TargetTimeoutError,
     TargetUnavailableError,
     TargetUnreachableError,
+    WorkerProcessError,
 )
 from broker_bridge.errors.operations import (
-    WorkerProcessError,
     AuditError,
     PlanInvalidError,
     PlanRefusedError,
@@ -102,12 +102,12 @@ from broker_bridge.errors.servers import (
     LeaseLostError,
     OffsetOutOfRangeError,
     RecordTooLargeError,
-    StoreError,
-    TopicMissingError,
-    TransportError,
     RegistryError,
     RegistryRefusedError,
     SchemaPendingError,
+    StoreError,
+    TopicMissingError,
+    TransportError,
 )
 
 __all__ = [
@@ -136,16 +136,16 @@ __all__ = [
     "PlanRefusedError",
     "PortTakenError",
     "RecordTooLargeError",
+    "RegistryError",
+    "RegistryRefusedError",
     "RejectedError",
     "ReplayError",
     "RetryLaterError",
+    "SchemaPendingError",
     "SchemaUnknownError",
-    "RegistryError",
-    "RegistryRefusedError",
     "StackError",
     "StoreError",
     "TargetTimeoutError",
-    "SchemaPendingError",
     "TargetUnavailableError",
     "TargetUnreachableError",
     "ToolMissingError",
@@ -155,10 +155,10 @@ __all__ = [
     "UpcastError",
     "UsageError",
     "ValueInvalidError",
+    "WorkerProcessError",
     "error_codes",
 ]
 
-    "WorkerProcessError",
 
 def error_codes() -> dict[str, type[BridgeError]]:
     """Every code with the class that carries it, the root's ``internal`` included."""
