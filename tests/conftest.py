@@ -18,6 +18,7 @@ from pathlib import Path
 import psycopg
 import pytest
 import redis
+from schema_registries import apicurio, registry_url, schema_server, served_schemas  # noqa: F401 - fixtures of all tests
 
 from broker_bridge.stack import LocalStack, StackSpec
 from broker_bridge.stack.ports import free_port

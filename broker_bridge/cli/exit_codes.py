@@ -54,6 +54,7 @@ BY_ERROR: Final[dict[type[errors.BridgeError], ExitCode]] = {
     errors.ContractError: ExitCode.BAD_INPUT,
     errors.RegistryError: ExitCode.UNAVAILABLE,
     errors.SchemaUnknownError: ExitCode.NOT_FOUND,
+    errors.FolderBusyError: ExitCode.UNAVAILABLE,
     errors.IncompatibleError: ExitCode.NO,
     errors.DeliveryError: ExitCode.NO,
     errors.HandlerStuckError: ExitCode.STUCK,

@@ -11,6 +11,7 @@ import click
 
 from broker_bridge.cli.exit_codes import ExitCode
 from broker_bridge.cli.output import emit, json_option, table
+from broker_bridge.cli.schemas_serve import serve
 from broker_bridge.contracts import golden as vectors
 from broker_bridge.contracts.any_schema import read_any
 from broker_bridge.contracts.codec import Codec
@@ -62,6 +63,9 @@ def group() -> None:
       broker-bridge schemas check
       broker-bridge schemas register shop.OrderPlaced
     """
+
+
+group.add_command(serve)
 
 
 @group.command("list", epilog="Exit status: 0 listed · 2 a file is damaged · 3 no such folder.")

@@ -37,7 +37,7 @@ class Contract:
 
     @property
     def subject(self) -> str:
-        """The subject, which is the record's full name."""
+        """The subject: the record's full name, or one that starts with a topic's name and has a dash."""
         return self.ref.subject
 
     @property
@@ -67,6 +67,7 @@ def parse_contract(
     """A contract from the text of an ``.avsc`` file. Without ``subject`` it is the record's own name.
 
     Raises ContractError: not JSON, not a valid Avro schema, not a record, or a record of another name than ``subject``.
+    Only a subject with a dash, which no Avro name has, may differ: ``<topic>-value`` and its like.
     """
     try:
         raw = load_json(text)
@@ -76,10 +77,10 @@ def parse_contract(
         tree = build_tree(raw)
         if tree.kind != "record":
             raise ContractError(f"a contract is a record, this schema is a {tree.kind}")
-        if subject and tree.name != subject:
+        if subject and tree.name != subject and "-" not in subject:
             raise ContractError(
                 f"the record is called {tree.name!r}, not {subject!r}",
-                remedy="a folder has the full name of the record in it, namespace included",
+                remedy="a subject is the full name of its record, or a topic's: <topic>-value, <topic>-<full name>",
             )
         check_defaults(tree)
     except ContractError as error:
@@ -87,7 +88,7 @@ def parse_contract(
         raise ContractError(error.detail, remedy=error.remedy, where=place) from None
     schema = _for_fastavro(raw, where)
     return Contract(
-        ref=SchemaRef(tree.name, version, schema_id),
+        ref=SchemaRef(subject or tree.name, version, schema_id),
         text=text,
         schema=schema,
         tree=tree,

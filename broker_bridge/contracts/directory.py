@@ -7,19 +7,18 @@ lines are only ever added, and the next id is one above the highest that was eve
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from broker_bridge.contracts.compatibility import Mode, check, describe
 from broker_bridge.contracts.contract import Contract, parse_contract, read_text, version_files
+from broker_bridge.contracts.folder_files import locked, replace_text
 from broker_bridge.contracts.framing import MAX_SCHEMA_ID
+from broker_bridge.contracts.same_schema import sameness
 from broker_bridge.contracts.schema_tree import load_json
-from broker_bridge.errors import ContractError, IncompatibleError, NotFoundError, SchemaUnknownError
+from broker_bridge.errors import ContractError, IncompatibleError, NotFoundError, SchemaUnknownError, UsageError
 
 IDS_FILE = "ids.jsonl"
 _KEYS = {"id", "subject", "version", "sha256"}
@@ -93,7 +92,7 @@ class SchemaDirectory:
         and replaced under a lock. Raises NotFoundError (no such file), ContractError (another version comes first),
         IncompatibleError (with ``mode``, against the versions before it).
         """
-        with _locked(self.path):
+        with locked(self.path):
             fresh = SchemaDirectory(self.path, drafts=True)
             known = fresh._versions.get(subject, [])
             wanted = version if version is not None else len(known) + 1
@@ -109,6 +108,47 @@ class SchemaDirectory:
             self._versions[subject].append(contract)
         self.drafts = [one for one in self.drafts if one.ref.subject != subject or one.version != contract.version]
         return contract
+
+    def find(self, subject: str, text: str) -> Contract | None:
+        """The latest version of a subject that is the schema ``text``, None where there is none."""
+        wanted = sameness(text)
+        same = (one for one in reversed(self._versions.get(subject, [])) if sameness(one.text) == wanted)
+        return next(same, None)
+
+    def submit(self, subject: str, text: str, *, mode: Mode) -> Contract:
+        """Register a schema that is no file yet: as ``<subject>/v<N>.avsc``, N one above the latest, with the next id.
+
+        What the subject has already, in this or other words (``same_schema``), is returned as it is. Takes the same
+        lock as ``register``. Raises ContractError (no valid schema), IncompatibleError, and UsageError where an
+        unregistered file is in the way; nothing is written then.
+        """
+        with locked(self.path):
+            fresh = SchemaDirectory(self.path, drafts=True)
+            draft = parse_contract(text, subject=subject, version=len(fresh._versions.get(subject, ())) + 1)
+            contract = fresh.find(subject, text)
+            if contract is None:
+                _require_compatible(draft, fresh._versions.get(subject, []), mode)
+                contract = fresh._append(fresh._written(draft))
+                fresh._by_id[contract.schema_id] = contract
+                fresh._versions.setdefault(subject, []).append(contract)
+        self._by_id, self._versions, self.drafts = fresh._by_id, fresh._versions, fresh.drafts
+        return contract
+
+    def _written(self, draft: Contract) -> Contract:
+        """The file of a draft. One that is there already without an id, and says the same, is taken as it is."""
+        file = self.path / draft.subject / f"v{draft.version}.avsc"
+        for one in self.drafts:
+            if one.where == str(file) and sameness(one.text) == sameness(draft.text):
+                return one
+        if file.exists():
+            raise UsageError(
+                "another schema is in this file, without an id",
+                where=str(file),
+                remedy="register it, or move it away",
+            )
+        file.parent.mkdir(exist_ok=True)
+        replace_text(file, draft.text)
+        return replace(draft, where=str(file))
 
     def _draft(self, subject: str, version: int, latest: int) -> Contract:
         for draft in self.drafts:
@@ -236,29 +276,8 @@ def _parse_id_line(text: str, where: str) -> IdLine:
 
 
 def _replace_with_line(path: Path, line: str) -> None:
-    """The file with one more line, whole or not at all: written beside it, forced to disk, renamed over it."""
+    """The file with one more line, whole or not at all."""
     before = path.read_text(encoding="utf-8")
     if before and not before.endswith("\n"):
         before += "\n"
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with beside.open("w", encoding="utf-8") as file:
-            file.write(before + line + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """An exclusive lock on the folder itself, so that no lock file is left behind; the system drops it on death."""
-    if not folder.is_dir():
-        raise NotFoundError("there is no such folder of schemas", where=str(folder))
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
+    replace_text(path, before + line + "\n")

@@ -24,6 +24,7 @@ Whether trying again can help is data on the error (``retriable``), never a gues
     ├── DatabaseError             database_unavailable       (retriable) the SQL database of an outbox
     ├── ContractError             contract_invalid
     │   ├── SchemaUnknownError    schema_unknown             the schema id or subject is nowhere
+    │   ├── FolderBusyError       schemas_busy               (retriable) another process holds the folder
     │   ├── MalformedError        avro_malformed             the bytes are not what the schema says
     │   ├── ValueInvalidError     value_invalid              the value does not fit the schema (on encode)
     │   ├── IncompatibleError     schema_incompatible        writer and reader schemas do not resolve
@@ -63,6 +64,7 @@ from broker_bridge.errors.base import (
 )
 from broker_bridge.errors.contract import (
     ContractError,
+    FolderBusyError,
     HeadersInvalidError,
     IncompatibleError,
     MalformedError,
@@ -122,6 +124,7 @@ __all__ = [
     "DeliveryError",
     "DeliveryTimeoutError",
     "FencedError",
+    "FolderBusyError",
     "HandlerError",
     "HandlerStuckError",
     "HeadersInvalidError",

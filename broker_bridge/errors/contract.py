@@ -20,6 +20,15 @@ class SchemaUnknownError(ContractError):
     default_remedy = "register the schema, or check which producer writes this id"
 
 
+class FolderBusyError(ContractError):
+    """Another process holds the folder of schemas; nothing was changed."""
+
+    code = "schemas_busy"
+    title = "Folder of schemas is in use"
+    retriable = True
+    default_remedy = "see which process hangs: fuser -v FOLDER"
+
+
 class MalformedError(ContractError):
     """The bytes do not decode under the schema they name."""
 

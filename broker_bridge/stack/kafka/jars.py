@@ -92,11 +92,13 @@ def fetch(mvn: Path) -> None:
         libs.rename(jar_folder())
 
 
-def run_maven(command: list[str]) -> None:
+def run_maven(command: list[str], *, what: str = "Kafka's jars", cwd: Path | None = None) -> None:
+    """Run Maven to fetch ``what``. Raises StackError with what it said."""
     said = ""
     try:
         done = subprocess.run(  # noqa: S603 - the program just located, fixed arguments
             command,
+            cwd=cwd,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -110,7 +112,7 @@ def run_maven(command: list[str]) -> None:
     except subprocess.TimeoutExpired:
         said = f"no end after {MAVEN_DEADLINE_S} s"
     raise StackError(
-        f"Maven could not fetch Kafka's jars: {said}",
+        f"Maven could not fetch {what}: {said}",
         where=" ".join(command),
         remedy="check that this machine reaches a Maven repository (a mirror goes into ~/.m2/settings.xml)",
     )

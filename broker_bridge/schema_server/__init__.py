@@ -1,0 +1,1 @@
+"""A folder of schemas served as a schema registry."""
