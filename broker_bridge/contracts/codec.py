@@ -18,6 +18,7 @@ from broker_bridge.contracts.guards import DEFAULT_MAX_ITEMS, DEFAULT_MAX_VALUE_
 from broker_bridge.contracts.naming import SubjectNaming
 from broker_bridge.contracts.reader_compiler import Reader, compile_reader
 from broker_bridge.contracts.schema_marks import MarkedContracts, mark_of, the_one
+from broker_bridge.contracts.source import SchemaSource
 from broker_bridge.contracts.upcasters import Upcasters
 from broker_bridge.contracts.upcasting import upcasting_reader
 from broker_bridge.contracts.writer_compiler import Writer, compile_writer
@@ -69,7 +70,7 @@ class Codec:
 
     def __init__(
         self,
-        source: SchemaDirectory,
+        source: SchemaSource,
         *,
         max_value_bytes: int = DEFAULT_MAX_VALUE_BYTES,
         max_items: int = DEFAULT_MAX_ITEMS,

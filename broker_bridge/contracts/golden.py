@@ -18,9 +18,10 @@ import fastavro
 
 from broker_bridge.contracts.codec import Codec
 from broker_bridge.contracts.contract import read_text
+from broker_bridge.contracts.directory import SchemaDirectory
 from broker_bridge.contracts.framing import unframe
 from broker_bridge.contracts.schema_tree import load_json
-from broker_bridge.errors import BridgeError, ContractError, NotFoundError
+from broker_bridge.errors import BridgeError, ContractError, NotFoundError, UsageError
 
 GOLDEN_FOLDER: Final = "golden"
 PartitionOf = Callable[[bytes, int], int]
@@ -56,6 +57,8 @@ def verify(codec: Codec, partition_of: PartitionOf) -> list[VectorReport]:
     Raises NotFoundError where there is none, ContractError with the file where one is damaged or its value does not fit
     its contract.
     """
+    if not isinstance(codec.source, SchemaDirectory):
+        raise UsageError("golden vectors belong to a folder of schemas")
     folder = codec.source.path / GOLDEN_FOLDER
     files = sorted(folder.glob("*.json"))
     if not files:

@@ -110,8 +110,8 @@ class RegistryClient:
         return self._schema(found, schema_id=schema_id)
 
     async def places(self, schema_id: int) -> list[tuple[str, int]]:
-        """Subjects and versions under which the schema with this id is registered. Raises SchemaUnknownError."""
-        found = await self._call("GET", f"/schemas/ids/{schema_id}/versions")
+        """Subjects and versions that have the schema with this id, deleted ones too. Raises SchemaUnknownError."""
+        found = await self._call("GET", f"/schemas/ids/{schema_id}/versions?deleted=true")
         places = [(one.get("subject"), one.get("version")) for one in self._list(found, dict)]
         return [(subject, version) for subject, version in places if isinstance(subject, str) and _is_int(version)]
 

@@ -1,0 +1,27 @@
+"""Where contracts come from: a folder (``directory``) or a registry (``registry_source``)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from broker_bridge.contracts.contract import Contract
+
+
+class SchemaSource(Protocol):
+    """What the codec needs. An answer never changes, so it may be kept.
+
+    A registry's source may also raise RegistryError: it is away, or the schema is being fetched (SchemaPendingError).
+    """
+
+    def by_id(self, schema_id: int) -> Contract:
+        """The contract of an id on the wire. Raises SchemaUnknownError."""
+
+    def get(self, subject: str, version: int | None = None) -> Contract:
+        """One version of a subject, the latest without ``version``. Raises SchemaUnknownError."""
+
+    def versions(self, subject: str) -> list[Contract]:
+        """All versions of a subject, oldest first. Raises SchemaUnknownError."""
+
+    def contracts(self) -> Iterable[Contract]:
+        """Every registered contract that is known here, in the order of the ids."""
