@@ -11,7 +11,6 @@ from typing import Any, NamedTuple, Protocol
 from pydantic import BaseModel
 
 from broker_bridge.contracts.contract import Contract
-from broker_bridge.contracts.directory import SchemaDirectory
 from broker_bridge.contracts.forms import Form
 from broker_bridge.contracts.framing import ID, MAGIC, PREFIX_BYTES, SchemaMark, WireForm, peek
 from broker_bridge.contracts.guards import DEFAULT_MAX_ITEMS, DEFAULT_MAX_VALUE_BYTES, Limits
