@@ -49,6 +49,7 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/broker-bridge schemas check
+	$(BIN)/broker-bridge schemas lint --strict
 	$(BIN)/broker-bridge schemas golden --check
 
 unit: setup

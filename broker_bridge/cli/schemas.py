@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from broker_bridge.cli.exit_codes import ExitCode
 from broker_bridge.cli.output import emit, json_option, table
+from broker_bridge.cli.schema_options import SCHEMA_FILE, dir_option, mode_option
+from broker_bridge.cli.schemas_fingerprint import fingerprint
+from broker_bridge.cli.schemas_lint import lint
 from broker_bridge.cli.schemas_serve import serve
 from broker_bridge.contracts import golden as vectors
 from broker_bridge.contracts.any_schema import read_any
@@ -20,38 +23,6 @@ from broker_bridge.contracts.contract import UNREGISTERED, Contract
 from broker_bridge.contracts.directory import SchemaDirectory
 from broker_bridge.errors import UsageError
 from broker_bridge.transport.partitioning import partition_of
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-
-
-def dir_option(command: Command) -> Command:
-    """`--dir`: which folder of schemas is meant."""
-    option = click.option(
-        "--dir",
-        "folder",
-        type=click.Path(path_type=Path),
-        default=Path("schemas"),
-        show_default=True,
-        envvar="BROKER_BRIDGE_SCHEMAS",
-        show_envvar=True,
-        help="Folder of schemas: <subject>/v<N>.avsc and ids.jsonl.",
-    )
-    return option(command)
-
-
-def mode_option(command: Command) -> Command:
-    """`--mode`: which way data must flow between versions."""
-    option = click.option(
-        "--mode",
-        type=click.Choice([mode.value for mode in Mode]),
-        default=Mode.BACKWARD.value,
-        show_default=True,
-        help="BACKWARD: the new schema reads old data. FORWARD: old ones read new data. FULL: both. "
-        "_TRANSITIVE: against all earlier versions, not only the last.",
-    )
-    return option(command)
-
 
 @click.group("schemas")
 def group() -> None:
@@ -66,6 +37,8 @@ def group() -> None:
 
 
 group.add_command(serve)
+group.add_command(lint)
+group.add_command(fingerprint)
 
 
 @group.command("list", epilog="Exit status: 0 listed · 2 a file is damaged · 3 no such folder.")
@@ -101,9 +74,9 @@ def _row(contract: Contract) -> dict[str, Any]:
 
 
 @group.command("check", epilog="Exit status: 0 compatible · 1 incompatible · 2 bad input · 3 no such folder.")
-@click.argument("new", metavar="[NEW.avsc]", required=False, type=_FILE)
+@click.argument("new", metavar="[NEW.avsc]", required=False, type=SCHEMA_FILE)
 @click.option(
-    "--against", multiple=True, type=_FILE, metavar="OLD.avsc", help="An earlier version; repeat it, oldest last."
+    "--against", multiple=True, type=SCHEMA_FILE, metavar="OLD.avsc", help="An earlier version; repeat it, oldest last."
 )
 @mode_option
 @dir_option

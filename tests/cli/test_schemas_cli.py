@@ -253,3 +253,53 @@ def test_help_has_an_example_and_the_exit_statuses(home: Path, command: tuple[st
     if command:
         assert "Exit status:" in finished.stdout
         assert "--json" in finished.stdout
+
+
+def test_check_takes_schemas_that_are_no_records_and_old_ones_with_wrong_defaults(home: Path) -> None:
+    (home / "int.avsc").write_text('"int"', encoding="utf-8")
+    (home / "long.avsc").write_text('["null", "long"]', encoding="utf-8")
+    assert answer(home, "check", "long.avsc", "--against", "int.avsc")["compatible"] is True
+    found = answer(home, "check", "int.avsc", "--against", "long.avsc", status=1)
+    assert [(one["kind"], one["path"]) for one in found["problems"]] == [
+        ("TYPE_MISMATCH", "/0"),
+        ("TYPE_MISMATCH", "/1"),
+    ]
+    wrong = schema(home, "wrong.avsc", A | {"default": "none"})
+    fine = schema(home, "fine.avsc", A)
+    assert answer(home, "check", fine, "--against", wrong)["compatible"] is True
+    assert problem(home, "check", wrong, "--against", fine, status=2)["code"] == "contract_invalid"
+
+
+def test_fingerprint(home: Path) -> None:
+    found = answer(home, "fingerprint", "schemas/shop.OrderPlaced/v1.avsc")
+    first = json.loads((home / "schemas/ids.jsonl").read_text(encoding="utf-8").splitlines()[0])
+    assert found["sha256"] == first["sha256"]
+    assert found["crc64"] == int.from_bytes(bytes.fromhex(found["crc64_wire"]), "little", signed=True)
+    shown = run(home, "fingerprint", "schemas/shop.OrderPlaced/v1.avsc").stdout
+    assert all(str(found[key]) in shown for key in ("canonical", "crc64", "crc64_wire", "sha256"))
+    assert problem(home, "fingerprint", "schemas/ids.jsonl", status=2)["code"] == "contract_invalid"
+
+
+def test_lint(home: Path) -> None:
+    assert answer(home, "lint", "--strict") == {
+        "ok": True, "checked": 2, "errors": 0, "warnings": 0, "waived": 0, "findings": [],
+    }  # fmt: skip
+    schema(home, "schemas/n.T/v1.avsc", A | {"doc": "An a."})
+    schema(home, "schemas/n.T/v2.avsc", A | {"doc": "An a."}, B | {"lint.waive": {"doc": "nobody reads it"}})
+    found = answer(home, "lint", "n.T", status=1)
+    assert [(one["rule"], one["field"], one["waived"]) for one in found["findings"]] == [
+        ("doc", "", ""),
+        ("added-field-default", "b", ""),
+        ("doc", "b", "nobody reads it"),
+    ]
+    assert (found["errors"], found["warnings"], found["waived"]) == (1, 1, 1)
+    assert answer(home, "lint", "schemas/n.T/v2.avsc", status=1)["errors"] == 1, "held against v1.avsc beside it"
+    assert answer(home, "lint", "schemas/n.T/v1.avsc")["warnings"] == 1
+    assert answer(home, "lint", "schemas/n.T/v1.avsc", "--strict", status=1)["ok"] is False
+    shown = run(home, "lint", "n.T").stdout
+    assert "error added-field-default at b: b is new and has no default" in shown
+    assert "nobody reads it" not in shown
+    assert {"code", "severity", "reason"} == set(answer(home, "lint", "--rules")["rules"][0])
+    assert problem(home, "lint", "no.Such", status=3)["code"] == "schema_unknown"
+    assert problem(home, "lint", "gone.avsc", status=2)["code"] == "usage"
+    assert problem(home, "lint", "--dir", "gone", status=3)["code"] == "not_found"
