@@ -9,7 +9,7 @@ import os
 import random
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from broker_bridge.clock import Clock, SystemClock
@@ -17,6 +17,8 @@ from broker_bridge.config import BridgeConfig, HttpTarget, KafkaSection, PythonT
 from broker_bridge.consumer import Handler
 from broker_bridge.contracts.codec import Codec
 from broker_bridge.contracts.directory import SchemaDirectory
+from broker_bridge.contracts.naming import SubjectNaming
+from broker_bridge.contracts.upcasters import load_upcasters
 from broker_bridge.errors import ConfigError
 from broker_bridge.idempotency.base import IdempotencyStore
 from broker_bridge.observability import names
@@ -33,6 +35,7 @@ from broker_bridge.worker.supervisor import Worker
 from broker_bridge.worker.targets.base import Target
 
 if TYPE_CHECKING:
+    from broker_bridge.contracts.registry_source import RegistrySource
     from broker_bridge.idempotency.degraded import DegradedStore
     from broker_bridge.idempotency.late_start import LateStartStore
     from broker_bridge.outbox.metrics import RelayMetrics
@@ -88,9 +91,47 @@ def open_store(config: BridgeConfig) -> IdempotencyStore:
     )
 
 
-def open_codec(config: BridgeConfig) -> Codec:
-    """The contracts of ``[bridge] schemas``. Raises ``ContractError`` where the directory is damaged."""
-    return Codec(SchemaDirectory(config.bridge.schemas))
+def open_codec(config: BridgeConfig, *, routes: Iterable[RouteConfig] = (), waits: bool = True) -> Codec:
+    """The contracts of ``[bridge] schemas``, or of ``[registry]``, and the upcasters.
+
+    Of a registry, what ``routes`` name is fetched at once; later, a call waits for what it lacks only if ``waits``.
+    Raises ``ContractError`` where the directory is damaged or a contract is not there, ``ConfigError`` where an
+    upcaster cannot be, ``RegistryError`` where the registry is away and nothing was kept.
+    """
+    named = config.bridge.upcasters
+    registry = _open_registry(config) if config.registry.url else None
+    codec = Codec(
+        registry or SchemaDirectory(config.bridge.schemas),
+        naming=SubjectNaming(config.bridge.subjects),
+        upcasters=load_upcasters(named) if named else None,
+    )
+    if registry is not None:
+        for route in routes:
+            _fetch_contracts(codec, registry, route)
+        registry.waits = waits
+    return codec
+
+
+def _open_registry(config: BridgeConfig) -> RegistrySource:
+    from broker_bridge.contracts.registry_cache import SchemaCache
+    from broker_bridge.contracts.registry_client import RegistryClient
+    from broker_bridge.contracts.registry_source import RegistrySource
+
+    section, folder = config.registry, config.bridge.schemas
+    return RegistrySource(
+        RegistryClient(section),
+        cache=SchemaCache(section.cache, section.urls) if section.cache is not None else None,
+        folder=SchemaDirectory(folder, drafts=True) if folder.is_dir() else None,
+        auto_register=section.auto_register,
+        unknown_ttl_s=section.unknown_ttl_ms / 1000,
+    )
+
+
+def _fetch_contracts(codec: Codec, registry: RegistrySource, route: RouteConfig) -> None:
+    if route.contract is not None:
+        registry.recall(codec.contract_for(route.topic, route.contract.subject, route.contract.version))
+    if route.output is not None:
+        codec.contract_for(route.output.topic, route.output.subject, route.output.version)
 
 
 def open_producer(
@@ -99,10 +140,11 @@ def open_producer(
     """The embeddable producer."""
     return Producer(
         transport or open_transport(config),
-        codec or open_codec(config),
+        codec or open_codec(config, waits=False),
         source=config.producer.source,
         clock=clock or SystemClock(),
         delivery_timeout_ms=config.kafka.delivery_timeout_ms,
+        wire_form=config.producer.wire_form,
     )
 
 
@@ -110,7 +152,8 @@ def open_outbox(config: BridgeConfig, *, table: str = "bridge_outbox") -> Outbox
     """The outbox of a service, with the contracts and the source of ``config``."""
     from broker_bridge.outbox.outbox import Outbox
 
-    return Outbox(open_codec(config), source=config.producer.source, table=table)
+    producer = config.producer
+    return Outbox(open_codec(config, waits=False), source=producer.source, table=table, wire_form=producer.wire_form)
 
 
 def make_outbox_relay(
@@ -177,7 +220,7 @@ def make_worker(
     clock = clock or SystemClock()
     transport = transport or open_transport(config, max_request_bytes=WORKER_REQUEST_BYTES)
     store = store or open_store(config)
-    codec = codec or open_codec(config)
+    codec = codec or open_codec(config, routes=chosen, waits=False)
     metrics = WorkerMetrics(service=config.bridge.service)
     store, store_of = _stores(chosen, store, clock=clock, metrics=metrics)
     worker_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
@@ -202,7 +245,7 @@ def make_worker(
                 transport=transport,
                 store=store_of[route.name],
                 target=target,
-                attempt=Attempt(pipeline, target, codec),
+                attempt=Attempt(pipeline, target, codec, wire_form=config.producer.wire_form),
                 comparison=PayloadComparison(transport, codec, route.topic),
                 producer=transport.producer(delivery_timeout_ms=config.kafka.delivery_timeout_ms),
                 member=f"{config.kafka.member}.{route.name}" if config.kafka.member else None,

@@ -125,22 +125,24 @@ class Bridge:
         self.config = self.config.model_copy(update={"routes": [*self.config.routes, route]})
         self.handlers[route.name] = handler
 
-    def producer(self, *, source: str | None = None) -> Producer:
-        """A producer; ``source`` is the CloudEvents source of its events. Use it with ``async with``."""
+    def producer(self, *, source: str | None = None, wire_form: str | None = None) -> Producer:
+        """A producer; ``source`` is the CloudEvents source of its events, ``wire_form`` how their values name their
+        schema: ``"confluent"``, ``"header"`` or ``"single-object"``. Use it with ``async with``."""
         from broker_bridge.bootstrap import open_producer
 
-        return open_producer(self._with_source(source))
+        return open_producer(self._with_producer(source=source, wire_form=wire_form))
 
-    def outbox(self, *, source: str | None = None, table: str = "bridge_outbox") -> Outbox:
-        """An outbox: events written in the service's own transaction; ``source`` is their CloudEvents source."""
+    def outbox(
+        self, *, source: str | None = None, table: str = "bridge_outbox", wire_form: str | None = None
+    ) -> Outbox:
+        """An outbox: events written in the service's own transaction; the rest is as for ``producer``."""
         from broker_bridge.bootstrap import open_outbox
 
-        return open_outbox(self._with_source(source), table=table)
+        return open_outbox(self._with_producer(source=source, wire_form=wire_form), table=table)
 
-    def _with_source(self, source: str | None) -> BridgeConfig:
-        if source is None:
-            return self.config
-        return self.config.model_copy(update={"producer": self.config.producer.model_copy(update={"source": source})})
+    def _with_producer(self, **given: str | None) -> BridgeConfig:
+        said = {key: value for key, value in given.items() if value is not None}
+        return self.config.model_copy(update={"producer": self.config.producer.model_copy(update=said)})
 
     async def create_topics(self, *, partitions: int, replication: int = 1) -> list[str]:
         """Create the topics and lanes of every route that do not exist, and return their names.
@@ -169,10 +171,11 @@ class Bridge:
         With ``signals=False`` signals are left to the caller. Raises ``UnsafeSettingsError`` where a topic may lose
         what it acknowledged, ``BridgeError`` where going on is impossible.
         """
-        from broker_bridge.bootstrap import make_worker, open_transport
+        from broker_bridge.bootstrap import make_worker, open_codec, open_transport
         from broker_bridge.worker.safe_start import prepare_start
 
-        self._worker = worker = make_worker(self.config, handlers=self.handlers)
+        codec = await asyncio.to_thread(open_codec, self.config, routes=self.config.routes, waits=False)
+        self._worker = worker = make_worker(self.config, handlers=self.handlers, codec=codec)
         if signals:
             for wanted in (signal.SIGTERM, signal.SIGINT):
                 asyncio.get_running_loop().add_signal_handler(wanted, worker.stop)

@@ -38,6 +38,7 @@ _CONTRACT_NAMES: Final = frozenset(
         h.CAUSATION_ID,
         h.IDEMPOTENCY_KEY,
         h.DEADLINE,
+        h.VALUE_SCHEMA_ID,
     }
 )
 

@@ -80,6 +80,11 @@ def text_in(named: Mapping[str, bytes | None], name: str) -> str | None:
         return None
 
 
+def schema_header_of(headers: Iterable[Header]) -> bytes | None:
+    """The last header that names the schema of the value; None where there is none, or it is null."""
+    return dict(headers).get(VALUE_SCHEMA_ID)
+
+
 def int_of(headers: Iterable[Header], name: str, default: int) -> int:
     """The last header of that name as a whole number, ``default`` where it is absent or not one."""
     return int_in(dict(headers), name, default)

@@ -14,6 +14,9 @@ from typing import Any, Protocol, Self
 
 from broker_bridge.clock import Clock
 from broker_bridge.cloudevents import active_traceparent, event_headers, new_event_id, new_traceparent
+from broker_bridge.contracts.codec import Encoded
+from broker_bridge.contracts.framing import WireForm
+from broker_bridge.contracts.source import when_fetched
 from broker_bridge.core.timestamps import rfc3339
 from broker_bridge.errors import BridgeError, HeadersInvalidError, TransportError, UsageError
 from broker_bridge.message import Header, OutgoingRecord, Position
@@ -23,8 +26,8 @@ from broker_bridge.transport.base import BatchProducer
 class Encoder(Protocol):
     """What the producer needs of ``contracts.Codec``."""
 
-    def encode(self, subject: str, version: int | None, value: Any, /) -> bytes:
-        """Framed bytes of ``value``. Raises a ``ContractError``."""
+    def encode_for(self, topic: str, name: str, version: int | None, value: Any, wire_form: WireForm, /) -> Encoded:
+        """``value`` as it goes to a topic, under the contract of that name. Raises a ``ContractError``."""
 
 
 class ProducerFactory(Protocol):
@@ -38,12 +41,12 @@ class ProducerFactory(Protocol):
 class Event:
     """One event to be sent. ``value`` None is a tombstone.
 
-    ``contract`` is the Avro subject, ``version`` one of its versions (the latest without). ``key`` decides the
-    partition unless ``partition`` does; a text is sent as UTF-8. Without ``event_id`` a new one is made, without
-    ``time_ms`` (since the epoch) it is now, without ``subject`` it is the key, without ``traceparent`` it is the
-    active span or a new trace. ``idempotency_key`` replaces source and id as the identity of the event.
-    ``deadline_ms`` (since the epoch) says until when handling it makes sense. ``headers`` come after those of the
-    wire contract.
+    ``contract`` is the full name of the Avro record, or a subject with a dash, ``version`` one of its versions (the
+    latest without). ``key`` decides the partition unless ``partition`` does; a text is sent as UTF-8. Without
+    ``event_id`` a new one is made, without ``time_ms`` (since the epoch) it is now, without ``subject`` it is the key,
+    without ``traceparent`` it is the active span or a new trace. ``idempotency_key`` replaces source and id as the
+    identity of the event. ``deadline_ms`` (since the epoch) says until when handling it makes sense. ``headers`` come
+    after those of the wire contract.
     """
 
     topic: str
@@ -80,12 +83,14 @@ class Producer:
         clock: Clock,
         delivery_timeout_ms: int = 30_000,
         new_id: Callable[[], str] = new_event_id,
+        wire_form: WireForm | str = WireForm.CONFLUENT,
     ) -> None:
         self._producer = transport.producer(delivery_timeout_ms=delivery_timeout_ms)
         self._codec = codec
         self._source = source
         self._clock = clock
         self._new_id = new_id
+        self._wire_form = WireForm(wire_form)
 
     async def start(self) -> None:
         """Connect. Raises ``TransportError``."""
@@ -161,22 +166,27 @@ class Producer:
         trace = active_traceparent()
         for index, event in enumerate(events):
             try:
-                records.append(
-                    record_of(
-                        event,
-                        trace,
-                        codec=self._codec,
-                        source=self._source,
-                        now_ms=self._clock.now_ms(),
-                        new_id=self._new_id,
-                    )
-                )
+                records.append(await self._record(event, trace))
                 indices.append(index)
             except BridgeError as error:
                 answers[index] = error
         for index, answer in zip(indices, await self._sent(records), strict=True):
             answers[index] = answer
         return [answer for answer in answers if answer is not None]
+
+    async def _record(self, event: Event, trace: str | None) -> OutgoingRecord:
+        """The event as it goes to Kafka, once its schema is there."""
+        return await when_fetched(
+            lambda: record_of(
+                event,
+                trace,
+                codec=self._codec,
+                source=self._source,
+                now_ms=self._clock.now_ms(),
+                new_id=self._new_id,
+                wire_form=self._wire_form,
+            )
+        )
 
     async def _sent(self, records: Sequence[OutgoingRecord]) -> Sequence[Position | TransportError]:
         if not records:
@@ -188,7 +198,14 @@ class Producer:
 
 
 def record_of(
-    event: Event, trace: str | None, *, codec: Encoder, source: str, now_ms: int, new_id: Callable[[], str]
+    event: Event,
+    trace: str | None,
+    *,
+    codec: Encoder,
+    source: str,
+    now_ms: int,
+    new_id: Callable[[], str],
+    wire_form: WireForm = WireForm.CONFLUENT,
 ) -> OutgoingRecord:
     """The event as it goes to Kafka. ``trace`` is the active span's traceparent, if there is one.
 
@@ -199,26 +216,32 @@ def record_of(
     subject = event.subject
     if subject is None and isinstance(event.key, str):
         subject = event.key or None
-    return OutgoingRecord(
-        topic=event.topic,
-        value=None if event.value is None else codec.encode(event.contract, event.version, event.value),
-        key=_key_bytes(event),
-        headers=event_headers(
-            event_id=event.event_id if event.event_id is not None else new_id(),
-            source=source,
-            event_type=event.contract,
-            time=_time(event, now_ms),
-            subject=subject,
-            traceparent=event.traceparent or trace or new_traceparent(),
-            tracestate=event.tracestate,
-            correlation_id=event.correlation_id,
-            causation_id=event.causation_id,
-            idempotency_key=event.idempotency_key,
-            deadline_ms=event.deadline_ms,
-            extra=event.headers,
-        ),
-        partition=event.partition,
+    value, schema_headers, event_type = _encoded(event, codec, wire_form)
+    key = _key_bytes(event)
+    headers = event_headers(
+        event_id=event.event_id if event.event_id is not None else new_id(),
+        source=source,
+        event_type=event_type,
+        time=_time(event, now_ms),
+        subject=subject,
+        traceparent=event.traceparent or trace or new_traceparent(),
+        tracestate=event.tracestate,
+        correlation_id=event.correlation_id,
+        causation_id=event.causation_id,
+        idempotency_key=event.idempotency_key,
+        deadline_ms=event.deadline_ms,
+        extra=event.headers,
     )
+    headers += schema_headers
+    return OutgoingRecord(topic=event.topic, value=value, key=key, headers=headers, partition=event.partition)
+
+
+def _encoded(event: Event, codec: Encoder, wire_form: WireForm) -> tuple[bytes | None, Sequence[Header], str]:
+    """The value, the headers that belong to it, and the type of the event. A tombstone needs no contract."""
+    if event.value is None:
+        return None, (), event.contract
+    encoded = codec.encode_for(event.topic, event.contract, event.version, event.value, wire_form)
+    return encoded.value, encoded.headers, encoded.contract.record_name
 
 
 def _time(event: Event, now_ms: int) -> str:

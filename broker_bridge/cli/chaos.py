@@ -173,7 +173,7 @@ def make_plan(
         raise UsageError("the route has no [route.contract], so nothing is known to send", where=route.name)
     if sink and not isinstance(route.target, HttpTarget):
         raise UsageError("--sink stands in for an HTTP target only", where=route.name)
-    contract = open_codec(config).source.get(route.contract.subject, route.contract.version)
+    contract = open_codec(config).contract_for(route.topic, route.contract.subject, route.contract.version)
 
     def workload(number: int, poison: float) -> Workload:
         if records is not None:

@@ -255,7 +255,7 @@ async def _show(
         try:
             decode = scope.decoder()
             if decode is not None and browsed.letter.value is not None:
-                decoded = decode(browsed.letter.value)
+                decoded = decode(browsed.letter.value, browsed.letter.headers)
                 value = getattr(decoded, "value", decoded)
         except BridgeError as error:
             why_not = str(error)

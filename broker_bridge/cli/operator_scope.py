@@ -17,6 +17,7 @@ from broker_bridge.clock import SystemClock
 from broker_bridge.core.duration import parse_duration_ms
 from broker_bridge.core.letters import LetterState, Selection
 from broker_bridge.errors import NotFoundError, UsageError
+from broker_bridge.headers import schema_header_of
 
 if TYPE_CHECKING:
     from broker_bridge.config import BridgeConfig, RouteConfig
@@ -49,8 +50,11 @@ class OperatorScope:
         if isinstance(self.route_config.target, TopicTarget):
             return None
         codec, contract = open_codec(self.config), self.route_config.contract
-        reader = codec.source.get(contract.subject, contract.version) if contract else None
-        return lambda value: codec.decode_json_ready(value, reader=reader)
+        topic = self.route_config.topic
+        reader = codec.contract_for(topic, contract.subject, contract.version) if contract else None
+        return lambda value, headers: codec.decode_json_ready(
+            value, reader=reader, schema_header=schema_header_of(headers)
+        )
 
 
 @asynccontextmanager

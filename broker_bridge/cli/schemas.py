@@ -21,8 +21,11 @@ from broker_bridge.contracts.codec import Codec
 from broker_bridge.contracts.compatibility import Mode, Problem, check
 from broker_bridge.contracts.contract import UNREGISTERED, Contract
 from broker_bridge.contracts.directory import SchemaDirectory
+from broker_bridge.contracts.golden_wire import verify_wire_forms
+from broker_bridge.contracts.upcasters import load_upcasters
 from broker_bridge.errors import UsageError
 from broker_bridge.transport.partitioning import partition_of
+
 
 @click.group("schemas")
 def group() -> None:
@@ -167,20 +170,23 @@ def register(subject: str, version: int | None, mode: str, folder: Path, *, as_j
     default=True,
     help="Verify the vectors (default), or write what follows from their values.",
 )
+@click.option("--upcasters", "module", metavar="MODULE", help="Module of upcasters that another version reads through.")
 @dir_option
 @json_option
-def golden(folder: Path, *, only_check: bool, as_json: bool) -> int:
-    """Verify the golden vectors: bytes, schema ids, partitions, and the value another version reads.
+def golden(folder: Path, module: str | None, *, only_check: bool, as_json: bool) -> int:
+    """Verify the golden vectors: bytes, schema ids, partitions, wire forms, and the value another version reads.
 
     \b
     Example:
       broker-bridge schemas golden
+      broker-bridge schemas golden --upcasters shop.upcasters
       broker-bridge schemas golden --write
     """
-    reports = vectors.verify(Codec(SchemaDirectory(folder)), partition_of)
+    codec = Codec(SchemaDirectory(folder), upcasters=load_upcasters(module) if module else None)
+    reports = [*vectors.verify(codec, partition_of), *verify_wire_forms(folder, codec)]
     written = [] if only_check else [report.file for report in reports if vectors.write(report)]
     if written:
-        reports = vectors.verify(Codec(SchemaDirectory(folder)), partition_of)
+        reports = [*vectors.verify(codec, partition_of), *verify_wire_forms(folder, codec)]
     wrong = [report for report in reports if report.problems]
     found = {
         "ok": not wrong,

@@ -27,11 +27,23 @@ DEFAULT_SERVICE = "broker-bridge"
 LONGEST_MEMBER = 100
 
 
+def _module_name(name: str | None) -> str | None:
+    if name is not None and not all(part.isidentifier() for part in name.split(".")):
+        raise problem(f"must be the name of a module, not {name!r}", 'for example: upcasters = "shop.upcasters"')
+    return name
+
+
 class BridgeSection(Section):
-    """``[bridge]``: the service's name in logs and dead letters, where the schemas are."""
+    """``[bridge]``: the service's name in logs and dead letters, where the schemas are.
+
+    ``subjects`` says under which subject a topic's records have their schema; ``upcasters`` names the module whose
+    functions lead old values to newer versions.
+    """
 
     service: str = Field(default=DEFAULT_SERVICE, min_length=1)
     schemas: ConfigPath = Path("schemas")
+    subjects: Literal["record", "topic", "topic-record"] = "record"
+    upcasters: Annotated[str | None, AfterValidator(_module_name)] = None
 
 
 def _member(name: str) -> str:
@@ -142,9 +154,11 @@ class LoggingSection(Section):
 
 
 class ProducerSection(Section):
-    """``[producer]``: the CloudEvents source of what this service writes, by default the service's name."""
+    """``[producer]``: the CloudEvents source of what this service writes, by default the service's name, and how its
+    values say which schema wrote them."""
 
     source: str = Field(default=DEFAULT_SERVICE, min_length=1)
+    wire_form: Literal["confluent", "header", "single-object"] = "confluent"
 
 
 class BridgeConfig(Section):
@@ -168,8 +182,9 @@ class BridgeConfig(Section):
         service = _text(data.get("bridge"), "service") or DEFAULT_SERVICE
         source = _text(data.get("producer"), "source") or service
         filled = {"bridge": {}, "registry": {}, **data}  # so that default folders, too, start at the file's folder
-        if "producer" not in data or data["producer"] == {}:
-            filled["producer"] = {"source": source}
+        producer = data.get("producer", {})
+        if isinstance(producer, dict) and "source" not in producer:
+            filled["producer"] = {**producer, "source": source}
         key = "route" if "route" in data else "routes"
         if isinstance(data.get(key), list):
             filled[key] = [_with_source(route, source) for route in data[key]]

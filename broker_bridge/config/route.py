@@ -107,7 +107,7 @@ class OutputSection(Section):
 
     ``key`` names the field of the answer that becomes the record key; without it the source's key is kept. ``source``
     is the CloudEvents source, by default that of ``[producer]``; ``type`` the CloudEvents type, by default the
-    subject.
+    record's full name. ``wire_form`` says how the value names its schema, by default as ``[producer]`` has it.
     """
 
     topic: KafkaName
@@ -116,6 +116,7 @@ class OutputSection(Section):
     key: str | None = Field(default=None, min_length=1)
     source: str = ""
     type: str | None = Field(default=None, min_length=1)
+    wire_form: Literal["confluent", "header", "single-object"] | None = None
 
 
 class RetrySection(Section):

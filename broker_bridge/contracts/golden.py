@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -76,36 +76,47 @@ def write(report: VectorReport) -> bool:
 
 
 def _report(codec: Codec, partition_of: PartitionOf, file: Path) -> VectorReport:
-    given = _load(file)
+    given = load_vector(file, _STATED)
+    report = report_on(file, given, lambda: _compute(codec, partition_of, given), _ORDER)
+    report.problems.extend(_against_fastavro(codec, report.wanted))
+    return report
+
+
+def report_on(
+    file: Path, given: dict[str, Any], compute: Callable[[], dict[str, Any]], order: Sequence[str]
+) -> VectorReport:
+    """What ``compute`` makes, held against what the vector says. Raises as ``compute`` does, naming the file."""
     try:
-        computed = _compute(codec, partition_of, given)
+        computed = compute()
     except BridgeError as error:
         place = f"{file}: {error.where}" if error.where else str(file)
         raise type(error)(error.detail, remedy=error.remedy, where=place) from error
     merged = given | computed
-    wanted = {key: merged[key] for key in (*_ORDER, *merged) if key in merged}
+    wanted = {key: merged[key] for key in (*order, *merged) if key in merged}
     problems = [
         f"{key} is {_shown(given.get(key))}, it should be {_shown(made)}"
         for key, made in computed.items()
         if given.get(key) != made
     ]
-    return VectorReport(file, problems + _against_fastavro(codec, wanted), wanted)
+    return VectorReport(file, problems, wanted)
 
 
 def _shown(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _load(file: Path) -> dict[str, Any]:
+def load_vector(file: Path, stated: Mapping[str, type]) -> dict[str, Any]:
+    """A vector that has what it must state. Raises ContractError with the file."""
     try:
         given = load_json(read_text(file))
     except ValueError as error:
         raise ContractError(f"the vector is not valid JSON: {error}", where=str(file)) from error
-    for key, kind in _STATED.items():
-        if not isinstance(given, dict) or not isinstance(given.get(key), kind):
+    if not isinstance(given, dict):
+        raise ContractError("the vector is not an object", where=str(file))
+    for key, kind in stated.items():
+        if not isinstance(given.get(key), kind):
             raise ContractError(f"the vector has no {key!r}, or it is not a {kind.__name__}", where=str(file))
-    found: dict[str, Any] = given
-    return found
+    return given
 
 
 def _compute(codec: Codec, partition_of: PartitionOf, given: dict[str, Any]) -> dict[str, Any]:

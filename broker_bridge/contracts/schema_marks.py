@@ -11,13 +11,13 @@ there); ``ids.jsonl`` keeps that, as ``guid``, for what was pulled from one. Wit
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from fastavro.schema import fingerprint, to_parsing_canonical_form
+from fastavro.schema import fingerprint
 
 from broker_bridge.contracts.contract import Contract
+from broker_bridge.contracts.fingerprints import canonical_form
 from broker_bridge.contracts.framing import (
     GUID_MAGIC,
     SINGLE_OBJECT_MAGIC,
@@ -25,19 +25,10 @@ from broker_bridge.contracts.framing import (
     WireForm,
     prefix,
 )
-from broker_bridge.contracts.schema_tree import Node, load_json
+from broker_bridge.contracts.schema_tree import Node
+from broker_bridge.contracts.source import SchemaSource
 from broker_bridge.contracts.upcasters import Upcasters
 from broker_bridge.errors import SchemaUnknownError
-
-
-class KnownContracts(Protocol):
-    """What is needed of where contracts come from."""
-
-    def by_id(self, schema_id: int) -> Contract:
-        """The contract of an id on the wire. Raises SchemaUnknownError."""
-
-    def contracts(self) -> Iterable[Contract]:
-        """Every registered contract that is known here, in the order of the ids."""
 
 
 def guid_of(contract: Contract) -> UUID:
@@ -48,7 +39,7 @@ def guid_of(contract: Contract) -> UUID:
 
 def fingerprint_of(contract: Contract) -> bytes:
     """CRC-64-AVRO of the parsing canonical form, as it is on the wire: eight bytes, little-endian."""
-    return bytes.fromhex(fingerprint(to_parsing_canonical_form(load_json(contract.text)), "CRC-64-AVRO"))
+    return bytes.fromhex(fingerprint(canonical_form(contract.tree), "CRC-64-AVRO"))
 
 
 def mark_of(contract: Contract, form: WireForm) -> bytes:
@@ -66,7 +57,7 @@ class MarkedContracts:
     """Finds contracts by what names them in a value. Looks at all contracts once, when the first is asked for, and
     again when there are others."""
 
-    def __init__(self, source: KnownContracts) -> None:
+    def __init__(self, source: SchemaSource) -> None:
         self._source = source
         self._known: tuple[Contract, ...] = ()
         self._by_mark: dict[bytes, list[Contract]] = {}

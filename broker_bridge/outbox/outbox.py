@@ -27,6 +27,8 @@ from uuid import uuid4
 
 from broker_bridge.clock import Clock, SystemClock
 from broker_bridge.cloudevents import active_traceparent
+from broker_bridge.contracts.framing import WireForm
+from broker_bridge.contracts.source import when_fetched
 from broker_bridge.database.drivers import driver_of, in_transaction, run, run_blocking
 from broker_bridge.database.statement import Dialect, Statement, Steps, places, table_name
 from broker_bridge.errors import RecordTooLargeError
@@ -55,6 +57,7 @@ class _Writer:
         max_record_bytes: int = MAX_RECORD_BYTES,
         clock: Clock | None = None,
         new_id: Callable[[], str] = lambda: str(uuid4()),
+        wire_form: WireForm | str = WireForm.CONFLUENT,
     ) -> None:
         self.table = table_name(table)
         self._codec = codec
@@ -63,6 +66,7 @@ class _Writer:
         self._max_record_bytes = max_record_bytes
         self._clock = clock or SystemClock()
         self._new_id = new_id
+        self._wire_form = WireForm(wire_form)
 
     def create_table_sql(self, dialect: Dialect | str) -> str:
         """The SQL that creates the tables (``"postgresql"`` or ``"sqlite"``), for a migration."""
@@ -72,7 +76,15 @@ class _Writer:
         trace = active_traceparent()
         now_ms = self._clock.now_ms()
         found = [
-            record_of(event, trace, codec=self._codec, source=self._source, now_ms=now_ms, new_id=self._new_id)
+            record_of(
+                event,
+                trace,
+                codec=self._codec,
+                source=self._source,
+                now_ms=now_ms,
+                new_id=self._new_id,
+                wire_form=self._wire_form,
+            )
             for event in events
         ]
         for record in found:
@@ -127,6 +139,7 @@ class Outbox(_Writer):
             max_record_bytes=self._max_record_bytes,
             clock=self._clock,
             new_id=self._new_id,
+            wire_form=self._wire_form,
         )
 
     async def add(self, connection: Any, topic: str, value: Any, *, contract: str, **options: Any) -> str:
@@ -137,7 +150,8 @@ class Outbox(_Writer):
     async def add_batch(self, connection: Any, events: Sequence[Event]) -> list[str]:
         """Write these events, all or none, and return their ids."""
         driver = in_transaction(connection)
-        return await run(connection, driver, self._write(driver.dialect, self._records(events)))
+        records = await when_fetched(lambda: self._records(events))
+        return await run(connection, driver, self._write(driver.dialect, records))
 
     async def create(self, connection: Any) -> None:
         """Create the tables where they are missing. Commit it, unless the connection does so by itself."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from broker_bridge.clock import Clock
+from broker_bridge.core.dead_letter import DeadLetter
 from broker_bridge.core.letters import LetterState, Selection
 from broker_bridge.core.replay_plan import PlanHeader, Prediction, item_line, plan_item
 from broker_bridge.core.timestamps import rfc3339
@@ -109,15 +110,15 @@ class Planner:
             return "claim_expired"
         if letter.hops >= self._route.max_hops:
             return "over_hop_limit"
-        if not wishes.include_undecodable and not self._decodes(letter.value):
+        if not wishes.include_undecodable and not self._decodes(letter):
             return "undecodable"
         return "to_replay"
 
-    def _decodes(self, value: bytes | None) -> bool:
-        if self._decode is None or value is None:
+    def _decodes(self, letter: DeadLetter) -> bool:
+        if self._decode is None or letter.value is None:
             return True
         try:
-            self._decode(value)
+            self._decode(letter.value, letter.headers)
         except ContractError:
             return False
         return True

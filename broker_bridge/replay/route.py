@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from broker_bridge.config.route import RouteConfig
+from broker_bridge.message import Header
 
-Decode = Callable[[bytes], object]
-"""Decodes a value under the route's contract; raises ``ContractError``."""
+Decode = Callable[[bytes, Sequence[Header]], object]
+"""Decodes a record's value, its headers at hand, under the route's contract; raises ``ContractError``."""
 
 
 @dataclass(slots=True, frozen=True)

@@ -26,6 +26,7 @@ from broker_bridge.clock import Clock
 from broker_bridge.contracts.codec import Codec
 from broker_bridge.core.dead_letter import DeadLetter, read_dead_letter
 from broker_bridge.errors import NotFoundError
+from broker_bridge.headers import schema_header_of
 from broker_bridge.idempotency.memory import MemoryStore
 from broker_bridge.message import Record
 from broker_bridge.testing.history import History
@@ -101,7 +102,7 @@ class InMemoryBridge:
         self.log = log or MemoryLog()
         self.store = store or MemoryStore(self.clock)
         self.transport = MemoryTransport(self.clock, log=self.log)
-        self.codec = codec or open_codec(bridge.config)
+        self.codec = codec or open_codec(bridge.config, routes=bridge.config.routes, waits=False)
         self.producer = open_producer(bridge.config, transport=self.transport, codec=self.codec, clock=self.clock)
         self.history = history
         self.workers: dict[str, RunningWorker] = {}
@@ -181,7 +182,10 @@ class InMemoryBridge:
 
     def values(self, topic: str) -> list[dict[str, Any] | None]:
         """The decoded values of a topic, partition by partition."""
-        return [None if r.value is None else self.codec.decode(r.value).value for r in self.records(topic)]
+        return [
+            None if r.value is None else self.codec.decode(r.value, schema_header=schema_header_of(r.headers)).value
+            for r in self.records(topic)
+        ]
 
     def dead_letters(self, route: str) -> list[DeadLetter]:
         """The dead letters of a route. Raises ``NotFoundError``."""

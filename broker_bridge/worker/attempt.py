@@ -13,8 +13,8 @@ from broker_bridge.cloudevents import event_headers
 from broker_bridge.config.route import OutputSection
 from broker_bridge.consumer import Context
 from broker_bridge.contracts.codec import Codec
-from broker_bridge.contracts.contract import Contract
 from broker_bridge.contracts.forms import Form
+from broker_bridge.contracts.framing import WireForm
 from broker_bridge.core.timestamps import rfc3339
 from broker_bridge.errors import (
     BridgeError,
@@ -43,22 +43,24 @@ class Waiting(NamedTuple):
 class Attempt:
     """Makes attempts at one route's target."""
 
-    def __init__(self, pipeline: Pipeline, target: Target, codec: Codec) -> None:
+    def __init__(
+        self, pipeline: Pipeline, target: Target, codec: Codec, *, wire_form: WireForm | str = WireForm.CONFLUENT
+    ) -> None:
         self._p = pipeline
         self._target = target
         self._codec = codec
         route = pipeline.route
         self._timeout_ms = route.target_timeout_ms or 30_000
         self.timeout_s = self._timeout_ms / 1000
-        reader = self._contract(route.contract.subject, route.contract.version) if route.contract else None
+        contract = route.contract
+        reader = codec.contract_for(route.topic, contract.subject, contract.version) if contract else None
         self._decode = codec.decoder(reader, Form.PYTHON if target.form == "python" else Form.JSON)
         self._output = route.output
         if route.output is not None:
-            self._output_contract = self._contract(route.output.subject, route.output.version)
-            self._encode = codec.encoder(self._output_contract, json_ready=target.form == "json")
-
-    def _contract(self, subject: str, version: int | None) -> Contract:
-        return self._codec.source.get(subject, version)
+            out, form = route.output, WireForm(route.output.wire_form or wire_form)
+            self._output_contract = codec.contract_for(out.topic, out.subject, out.version)
+            self._encode = codec.encoder(self._output_contract, json_ready=target.form == "json", wire_form=form)
+            self._schema_headers = codec.schema_headers(self._output_contract, form)
 
     def begin(self, delivery: Delivery) -> BridgeError | Waiting | None:
         """Try the message, as far as it goes without waiting: most handlers end here.
@@ -147,7 +149,7 @@ class Attempt:
         value: Any = None
         schema: SchemaRef | None = None
         if record.value is not None and self._target.form != "bytes":
-            value, schema = self._decode(record.value)
+            value, schema = self._decode(record.value, named.get(h.VALUE_SCHEMA_ID))
         elif record.value is not None:
             value = record.value
         return Message(
@@ -182,21 +184,19 @@ class Attempt:
         except ValueInvalidError as error:
             raise OutputInvalidError(error.detail, where=error.where, remedy=error.remedy) from error
         event_id = f"{message.event_id or message.origin}.out"
-        return OutgoingRecord(
-            topic=output.topic,
-            value=encoded,
-            key=self._output_key(output, delivery, answer),
-            headers=event_headers(
-                event_id=event_id,
-                source=output.source or self._p.service,
-                event_type=output.type or contract.subject,
-                time=rfc3339(self._p.clock.now_ms()),
-                subject=message.event_subject,
-                traceparent=message.traceparent,
-                correlation_id=message.correlation_id or message.event_id,
-                causation_id=message.event_id,
-            ),
+        headers = event_headers(
+            event_id=event_id,
+            source=output.source or self._p.service,
+            event_type=output.type or contract.record_name,
+            time=rfc3339(self._p.clock.now_ms()),
+            subject=message.event_subject,
+            traceparent=message.traceparent,
+            correlation_id=message.correlation_id or message.event_id,
+            causation_id=message.event_id,
         )
+        headers += self._schema_headers
+        key = self._output_key(output, delivery, answer)
+        return OutgoingRecord(topic=output.topic, value=encoded, key=key, headers=headers)
 
     def _output_key(self, output: OutputSection, delivery: Delivery, answer: object) -> bytes | None:
         if output.key is None:

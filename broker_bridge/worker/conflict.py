@@ -11,7 +11,8 @@ import struct
 
 from broker_bridge.contracts.codec import Codec
 from broker_bridge.core.claim import pack_origin
-from broker_bridge.errors import BridgeError, TransportError
+from broker_bridge.errors import BridgeError, RegistryError, TransportError
+from broker_bridge.headers import schema_header_of
 from broker_bridge.message import Position, Record
 from broker_bridge.transport.base import LogReader, Transport
 from broker_bridge.worker.delivery import Delivery
@@ -27,8 +28,8 @@ class PayloadComparison:
         self._reader: LogReader | None = None
 
     async def is_same_payload(self, delivery: Delivery, first_origin: bytes) -> bool:
-        """True where both decode to equal values. Raises ``TransportError`` where the first record cannot be read just
-        now: an outage must not turn a duplicate into a conflict."""
+        """True where both decode to equal values. Raises ``TransportError`` where the first record, or a schema, cannot
+        be read just now: an outage must not turn a duplicate into a conflict."""
         first = await self._fetch(first_origin)
         if first is None:
             return False
@@ -36,6 +37,8 @@ class PayloadComparison:
             return True
         try:
             return self._decoded(first) == self._decoded(delivery.record)
+        except RegistryError as error:
+            raise TransportError(f"a schema cannot be had now: {error.detail}", remedy=error.remedy) from error
         except BridgeError:
             return False
 
@@ -57,7 +60,9 @@ class PayloadComparison:
             return None
 
     def _decoded(self, record: Record) -> object:
-        return None if record.value is None else self._codec.decode(record.value).value
+        if record.value is None:
+            return None
+        return self._codec.decode(record.value, schema_header=schema_header_of(record.headers)).value
 
     async def stop(self) -> None:
         """Disconnect."""

@@ -192,7 +192,7 @@ def test_register_refuses_and_changes_nothing(home: Path) -> None:
 def test_golden_vectors_are_right(home: Path) -> None:
     found = answer(home, "golden")
     assert found["ok"] is True
-    assert len(found["vectors"]) == len(list((SCHEMAS / "golden").glob("*.json")))
+    assert len(found["vectors"]) == len(list((SCHEMAS / "golden").rglob("*.json")))
     assert "0 wrong" in run(home, "golden", "--check").stdout
 
 

@@ -234,7 +234,7 @@ async def test_the_prediction_names_every_reason(world: World, tmp_path: Path) -
     await world.write_letter(other, "key_conflict")
     await world.write_letter(records[4], "target_rejected")
 
-    def decode(value: bytes) -> object:
+    def decode(value: bytes, _headers: object) -> object:
         if value == b"value 2":
             raise MalformedError("still")
         return value
