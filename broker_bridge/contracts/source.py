@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Protocol
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Protocol, TypeVar
 
 from broker_bridge.contracts.contract import Contract
+from broker_bridge.errors import SchemaPendingError
+
+T = TypeVar("T")
 
 
 class SchemaSource(Protocol):
@@ -25,3 +29,13 @@ class SchemaSource(Protocol):
 
     def contracts(self) -> Iterable[Contract]:
         """Every registered contract that is known here, in the order of the ids."""
+
+
+async def when_fetched(act: Callable[[], T]) -> T:
+    """What ``act`` returns, which is called again whenever a schema that it lacked has been fetched. Raises what it
+    raises, RegistryError included where the registry is away."""
+    while True:
+        try:
+            return act()
+        except SchemaPendingError as error:
+            await asyncio.wrap_future(error.fetched)
