@@ -13,6 +13,8 @@ from benchmarks.scenario import Contender, Figures, Metric, Scenario, Trial
 from benchmarks.verifying import check_keys
 
 GO = "forward_go"
+BATCH = 64
+IN_HAND = 256
 
 
 class HttpDelivery(Scenario):
@@ -21,14 +23,16 @@ class HttpDelivery(Scenario):
     name = "http"
     title = "HTTP delivery to a Rust service"
     about = (
-        f"Every order is POSTed to the payments service of the examples, {CONCURRENCY} requests at once. The service "
-        "recognises repeats and writes a line for each effect: afterwards its log holds every order once."
+        f"Every order is POSTed to the payments service of the examples, {CONCURRENCY} requests at once; in the batch "
+        f"form up to {BATCH} orders a request, {IN_HAND} in hand. The service recognises repeats and writes a line for "
+        "each effect: afterwards its log holds every order once."
     )
     contenders = (
         Contender("http_client_alone", "aiohttp client alone, no Kafka"),
         Contender("http_loop", "aiokafka + aiohttp loop by hand"),
         Contender(GO, "forwarder in Go, franz-go + net/http", needs="program:go"),
         Contender("bridge", "**broker_bridge**"),
+        Contender("bridge_batch", "**broker_bridge**, many messages a request"),
     )
     metrics = (Metric("rate", "messages/s"), Metric("cpu_us", "CPU µs each"), Metric("rss_mb", "RSS MB"))
     ratios = ("rate", "cpu_us")
@@ -63,7 +67,12 @@ def _command(name: str, job: Job, url: str) -> list[str]:
             "concurrency": CONCURRENCY,
         }
         return [str(go_peer()), *(f"-{option}={value}" for option, value in options.items())]
-    if name == "bridge":
-        route = {"target": {"kind": "http", "url": url}, "output": None, "concurrency": CONCURRENCY}
-        return peer_command(name, replace(job, options={"route": route}))
+    if name.startswith("bridge"):
+        together = {"batch": BATCH} if name == "bridge_batch" else {}
+        route = {
+            "target": {"kind": "http", "url": url, **together},
+            "output": None,
+            "concurrency": IN_HAND if together else CONCURRENCY,
+        }
+        return peer_command("bridge", replace(job, options={"route": route}))
     return peer_command(name, replace(job, options={"url": url}))

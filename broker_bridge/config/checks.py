@@ -146,6 +146,10 @@ def route_problems(index: int, route: RouteConfig) -> Iterator[Problem]:
         if host not in route.target.allow_hosts:
             text = f"does not list the host of the target's own url, {host}"
             yield Problem((*at, "target", "allow_hosts"), text, remedy=f"add {host!r} to the list, or leave it out")
+    if isinstance(route.target, HttpTarget) and route.target.batch > route.concurrency:
+        text = f"can never be reached with concurrency = {route.concurrency}: no more are at the target at once"
+        remedy = "raise concurrency to a few times batch, so that several requests are under way"
+        yield Problem((*at, "target", "batch"), text, remedy=remedy, value=str(route.target.batch))
 
 
 def _limit_problems(index: int, route: RouteConfig) -> Iterator[Problem]:

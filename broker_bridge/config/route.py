@@ -50,6 +50,8 @@ def _header_names(headers: dict[str, str]) -> dict[str, str]:
     for name, value in headers.items():
         if not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
             raise problem(f"{name!r} is not a header name")
+        if name.lower() in ("content-length", "transfer-encoding"):
+            raise problem(f"{name!r} is written by the bridge: another value would tear requests apart")
         if any(ord(char) < 32 or ord(char) == 127 for char in value):
             raise problem(f"the value of {name!r} holds a control character")
     return headers
@@ -65,7 +67,7 @@ class HttpTarget(Section):
     """An HTTP endpoint: each message is a POST to ``url``, answered within ``timeout_ms``.
 
     ``headers`` are sent with each request; their values are taken for secrets. ``allow_hosts`` empty means: only the
-    host of ``url``.
+    host of ``url``. With ``batch`` more than 1, up to so many messages that were not tried before go in one POST.
     """
 
     kind: Literal["http"] = "http"
@@ -74,6 +76,7 @@ class HttpTarget(Section):
     headers: Annotated[dict[str, str], AfterValidator(_header_names)] = Field(default={}, repr=False)
     allow_hosts: list[str] = Field(default=[])
     max_response_bytes: SizeBytes = Field(default=1 << 20, ge=1)
+    batch: int = Field(default=1, ge=1, le=1_000)
 
 
 class PythonTarget(Section):

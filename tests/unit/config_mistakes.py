@@ -242,6 +242,18 @@ BAD: list[tuple[str, str, str, str]] = [
         "",
     ),
     (
+        "a batch that can never be full",
+        ROUTE + "batch = 64\n",
+        "line 9: route[payments].target.batch = 64: can never be reached with concurrency = 16",
+        "raise concurrency",
+    ),
+    (
+        "a header that would tear requests apart",
+        ROUTE + 'headers = { Content-Length = "5" }\n',
+        "'Content-Length' is written by the bridge",
+        "",
+    ),
+    (
         "concurrency and in-flight limit",
         ROUTE.replace("topic = ", "max_in_flight = 600\nconcurrency = 700\ntopic = "),
         "line 5: route[payments].concurrency = 700: must not be more than max_in_flight, which is 600",

@@ -44,7 +44,12 @@ def error_of(status: int, retry_after: str | None, body: bytes, now_ms: int) -> 
     3xx, other 4xx           final: this message is refused
     ======================== =========================================================================
     """
-    code, detail = problem_of(status, body)
+    return failure_of(status, retry_after, _json(body), now_ms)
+
+
+def failure_of(status: int, retry_after: str | None, problem: object, now_ms: int) -> DeliveryError:
+    """The same, the body read already."""
+    code, detail = _told(status, problem)
     later_ms = retry_after_ms(retry_after, now_ms)
     if status in _LATER or (status == 503 and later_ms is not None):
         return RetryLaterError(detail, target_code=code, retry_after_ms=later_ms)
@@ -57,14 +62,21 @@ def error_of(status: int, retry_after: str | None, body: bytes, now_ms: int) -> 
 
 def problem_of(status: int, body: bytes) -> tuple[str, str]:
     """The ``code`` and ``detail`` of problem details (RFC 9457), ``http_<status>`` where the body is none."""
-    code, detail = f"http_{status}", f"HTTP {status}"
+    return _told(status, _json(body))
+
+
+def _json(body: bytes) -> object:
     try:
-        found = json.loads(body[:PROBLEM_BYTES])
+        return json.loads(body[:PROBLEM_BYTES])
     except (ValueError, RecursionError):
+        return None
+
+
+def _told(status: int, problem: object) -> tuple[str, str]:
+    code, detail = f"http_{status}", f"HTTP {status}"
+    if not isinstance(problem, dict):
         return code, detail
-    if not isinstance(found, dict):
-        return code, detail
-    own, title = found.get("code"), found.get("detail") or found.get("title")
+    own, title = problem.get("code"), problem.get("detail") or problem.get("title")
     return (own if isinstance(own, str) and own else code), f"{detail}: {title}" if isinstance(title, str) else detail
 
 

@@ -11,7 +11,7 @@ use crate::problem::Problem;
 pub const EVENT_TYPE: &str = "shop.OrderPlaced";
 
 /// Longest header value that is kept (bytes): keys live in memory and in the log.
-const MAX_VALUE_BYTES: usize = 1024;
+pub const MAX_VALUE_BYTES: usize = 1024;
 
 /// One try to deliver one event.
 #[derive(Clone, Debug, PartialEq)]
@@ -99,13 +99,20 @@ fn number(headers: &HeaderMap, name: &str, least: u64) -> Result<u64, Problem> {
 fn origin(headers: &HeaderMap) -> Result<String, Problem> {
     let name = "bridge-origin";
     let text = required(headers, name)?;
+    match is_origin(text) {
+        true => Ok(text.into()),
+        false => {
+            Err(Problem::invalid(name, format!("{name}: expected topic/partition/offset, got {text:?}")))
+        }
+    }
+}
+
+/// Whether this is `topic/partition/offset`.
+pub fn is_origin(text: &str) -> bool {
     let mut parts = text.rsplitn(3, '/');
     let offset = parts.next().and_then(|part| part.parse::<u64>().ok());
     let partition = parts.next().and_then(|part| part.parse::<u32>().ok());
-    match (offset, partition, parts.next()) {
-        (Some(_), Some(_), Some(topic)) if !topic.is_empty() => Ok(text.into()),
-        _ => Err(Problem::invalid(name, format!("{name}: expected topic/partition/offset, got {text:?}"))),
-    }
+    offset.is_some() && partition.is_some() && parts.next().is_some_and(|topic| !topic.is_empty())
 }
 
 fn percent_decoded(name: &str, text: &str) -> Result<String, Problem> {

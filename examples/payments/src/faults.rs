@@ -78,6 +78,11 @@ impl Faults {
         Ok(*switches)
     }
 
+    /// Waited twice, before and after the effects of a batch.
+    pub fn half_latency(&self) -> Duration {
+        Duration::from_micros(self.switches().latency_ms * 1000 / 2)
+    }
+
     /// Rolls the dice for one delivery.
     pub fn draw(&self) -> Fate {
         let (switches, seed) = &mut *self.state.lock().expect("no panic under this lock");

@@ -1,6 +1,7 @@
 //! The order that arrives: `shop.OrderPlaced` as JSON.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::problem::Problem;
 
@@ -50,12 +51,23 @@ impl OrderPlaced {
             Problem::invalid(field, error.to_string())
         })?;
         json.end().map_err(|error| Problem::invalid("body", error.to_string()))?;
-        for (field, value) in [("order_id", &order.order_id), ("customer_id", &order.customer_id)] {
+        order.with_names()
+    }
+
+    /// The same from JSON that is parsed already: the data of an event in a batch.
+    pub fn from_value(data: Value) -> Result<Self, Problem> {
+        let order: Self = serde_path_to_error::deserialize(data)
+            .map_err(|error| Problem::invalid(format!("data.{}", error.path()), error.to_string()))?;
+        order.with_names()
+    }
+
+    fn with_names(self) -> Result<Self, Problem> {
+        for (field, value) in [("order_id", &self.order_id), ("customer_id", &self.customer_id)] {
             if value.is_empty() {
                 return Err(Problem::invalid(field, format!("{field} is empty")));
             }
         }
-        Ok(order)
+        Ok(self)
     }
 
     /// Whether the card company says no to this order (in this example the note tells).

@@ -2,7 +2,7 @@
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// An answer other than success.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,8 +48,8 @@ struct ProblemJson<'a> {
     field: Option<&'a str>,
 }
 
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
+impl Serialize for Problem {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let json = ProblemJson {
             r#type: format!("urn:shop:payments:error:{}", self.code),
             title: self.title,
@@ -58,7 +58,13 @@ impl IntoResponse for Problem {
             code: self.code,
             field: self.field.as_deref(),
         };
-        let body = serde_json::to_vec(&json).expect("strings and numbers always serialize");
+        json.serialize(to)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = serde_json::to_vec(&self).expect("strings and numbers always serialize");
         (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
     }
 }

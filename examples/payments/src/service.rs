@@ -14,15 +14,20 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Serialize;
 
+use crate::batch::{self, EventResult, Received};
 use crate::delivery::Delivery;
-use crate::faults::{Change, Failure, Faults};
+use crate::faults::{Change, Failure, Fate, Faults};
 use crate::group_commit::GroupCommit;
 use crate::ledger::{Ledger, Outcome, Refusal, Rules, STALE_TOKEN};
 use crate::order::OrderPlaced;
+use crate::payment::PaymentCaptured;
 use crate::problem::Problem;
 
-/// Largest body that is read.
+/// Largest body of a single delivery.
 pub const BODY_LIMIT_BYTES: usize = 64 * 1024;
+
+/// Largest body of a batch; the bridge adds no further event to one of 1 MiB.
+pub const BATCH_LIMIT_BYTES: usize = 2 * 1024 * 1024;
 
 /// What all requests share.
 pub struct Service {
@@ -46,7 +51,7 @@ pub fn routes(service: Arc<Service>) -> Router {
             let detail = "this resource does not take this method";
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Wrong method", detail)
         })
-        .layer(DefaultBodyLimit::max(BODY_LIMIT_BYTES))
+        .layer(DefaultBodyLimit::max(BATCH_LIMIT_BYTES))
         .with_state(service)
 }
 
@@ -55,44 +60,73 @@ async fn take_payment(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
+    if batch::is_batch(&headers) {
+        let results = take_batch(&service, batch::read(&within_limit(body, BATCH_LIMIT_BYTES)?)?).await?;
+        return Ok(json(&results));
+    }
     let delivery = Delivery::from_headers(&headers)?;
-    let order = OrderPlaced::from_json(&within_limit(body)?)?;
+    let order = OrderPlaced::from_json(&within_limit(body, BODY_LIMIT_BYTES)?)?;
     let fate = service.faults.draw();
 
     pause(fate.half_latency).await;
-    if fate.failure == Failure::BeforeEffect {
-        return Err(overloaded());
-    }
-    let rules = Rules { dedupe: service.dedupe, accept_declined: fate.accept_declined };
-    let outcome = service.apply(&delivery, &order, rules).await?;
+    let outcome = service.apply(&delivery, &order, fate)?;
+    service.settle().await?;
     pause(fate.half_latency).await;
-    if fate.failure == Failure::AfterEffect {
-        return Err(overloaded());
+    Ok(json(&answer(outcome, fate, &delivery, &order)?))
+}
+
+/// Each event is taken, or not, as if it had come alone; they wait together.
+async fn take_batch(service: &Service, events: Vec<Received>) -> Result<Vec<EventResult>, Problem> {
+    let half_latency = service.faults.half_latency();
+    pause(half_latency).await;
+    let mut results = Vec::with_capacity(events.len());
+    for Received { key, content } in events {
+        let outcome = content.and_then(|(delivery, order)| {
+            let fate = service.faults.draw();
+            let outcome = service.apply(&delivery, &order, fate)?;
+            answer(outcome, fate, &delivery, &order)
+        });
+        results.push(EventResult::new(key, outcome));
     }
-    match outcome {
-        Outcome::Applied(captured) | Outcome::Repeated(captured) => Ok(json(&captured)),
-        Outcome::Refused(refusal) => Err(refused(refusal, &order, &delivery)),
-        Outcome::Fenced { highest_token } => Err(fenced(&delivery, highest_token)),
-    }
+    service.settle().await?;
+    pause(half_latency).await;
+    Ok(results)
 }
 
 impl Service {
-    /// One step from decision to durable line. The lock is held for one `write(2)` to the page cache (microseconds),
-    /// so it is taken on the runtime's own threads.
-    async fn apply(
-        &self,
-        delivery: &Delivery,
-        order: &OrderPlaced,
-        rules: Rules,
-    ) -> Result<Outcome, Problem> {
-        let outcome = {
-            let mut ledger = self.ledger.lock().expect("no panic under this lock");
-            ledger.deliver(delivery, order, rules, now_ms()).map_err(|error| log_failed(&error))?
-        };
+    /// One step from decision to line; an error means that nothing happened. The lock is held for one `write(2)` to the
+    /// page cache (microseconds), so it is taken on the runtime's own threads. The line is durable when
+    /// [`Service::settle`] has returned.
+    fn apply(&self, delivery: &Delivery, order: &OrderPlaced, fate: Fate) -> Result<Outcome, Problem> {
+        if fate.failure == Failure::BeforeEffect {
+            return Err(overloaded());
+        }
+        let rules = Rules { dedupe: self.dedupe, accept_declined: fate.accept_declined };
+        let mut ledger = self.ledger.lock().expect("no panic under this lock");
+        ledger.deliver(delivery, order, rules, now_ms()).map_err(|error| log_failed(&error))
+    }
+
+    /// Returns once every line written before is durable.
+    async fn settle(&self) -> Result<(), Problem> {
         match &self.group_commit {
             Some(commit) if !commit.settled().await => Err(log_failed(&io::Error::other("fdatasync failed"))),
-            _ => Ok(outcome),
+            _ => Ok(()),
         }
+    }
+}
+
+/// What is told of an outcome.
+fn answer(
+    outcome: Outcome,
+    fate: Fate,
+    delivery: &Delivery,
+    order: &OrderPlaced,
+) -> Result<PaymentCaptured, Problem> {
+    match outcome {
+        _ if fate.failure == Failure::AfterEffect => Err(overloaded()),
+        Outcome::Applied(captured) | Outcome::Repeated(captured) => Ok(captured),
+        Outcome::Refused(refusal) => Err(refused(refusal, order, delivery)),
+        Outcome::Fenced { highest_token } => Err(fenced(delivery, highest_token)),
     }
 }
 
@@ -116,7 +150,7 @@ async fn set_switches(
         let detail = "the switches can only be set from this machine";
         return Err(Problem::new(StatusCode::FORBIDDEN, "loopback_only", "Not from there", detail));
     }
-    let change: Change = serde_json::from_slice(&within_limit(body)?)
+    let change: Change = serde_json::from_slice(&within_limit(body, BODY_LIMIT_BYTES)?)
         .map_err(|error| Problem::invalid("body", format!("body: {error}")))?;
     let switches =
         service.faults.change(&change).map_err(|(field, detail)| Problem::invalid(field, detail))?;
@@ -139,14 +173,17 @@ fn json(value: &impl Serialize) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
-fn within_limit(body: Result<Bytes, BytesRejection>) -> Result<Bytes, Problem> {
-    body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            let detail = format!("the body is larger than {BODY_LIMIT_BYTES} bytes");
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "Body is too large", detail)
-        }
-        _ => Problem::invalid("body", format!("body: {}", rejection.body_text())),
-    })
+fn within_limit(body: Result<Bytes, BytesRejection>, limit: usize) -> Result<Bytes, Problem> {
+    let too_large = || {
+        let detail = format!("the body is larger than {limit} bytes");
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "Body is too large", detail)
+    };
+    match body {
+        Ok(body) if body.len() > limit => Err(too_large()),
+        Ok(body) => Ok(body),
+        Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(too_large()),
+        Err(rejection) => Err(Problem::invalid("body", format!("body: {}", rejection.body_text()))),
+    }
 }
 
 fn overloaded() -> Problem {
