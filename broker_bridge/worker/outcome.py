@@ -16,6 +16,7 @@ from broker_bridge.errors import (
     BridgeError,
     DeliveryError,
     RecordTooLargeError,
+    RegistryError,
     TargetTimeoutError,
     TargetUnavailableError,
 )
@@ -257,6 +258,8 @@ class OutcomePlanner:
         if outcome.verdict is Verdict.DEAD_LETTER:
             metrics.dead_lettered(self._p.route.name, error.code)
         log = self._p.log.warning if outcome.verdict is Verdict.DEAD_LETTER else self._p.log.info
+        if isinstance(error, RegistryError):  # told once, by the source of contracts, and not for each message
+            log = self._p.log.debug
         log(
             events.MESSAGE_DEAD_LETTERED if outcome.verdict is Verdict.DEAD_LETTER else events.ATTEMPT_FAILED,
             state=outcome.verdict.value,
@@ -275,6 +278,8 @@ class OutcomePlanner:
 
 def ended_as(error: BridgeError) -> Ended:
     """An error as the decision sees it."""
+    if isinstance(error, RegistryError):  # of whatever kind: it says nothing of the message
+        return Ended(failed=True, retriable=True, outage=True, spends_attempt=False)
     if not isinstance(error, DeliveryError):
         return Ended(failed=True, retriable=error.retriable)
     return Ended(
