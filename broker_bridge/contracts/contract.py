@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from fastavro.schema import parse_schema, to_parsing_canonical_form
 
@@ -24,7 +25,8 @@ class Contract:
     """A schema and its place. Compared by identity: a directory hands out one object for each version.
 
     ``schema`` is the parsed schema for fastavro, ``text`` the file as it stands, ``tree`` what the codec compiles from,
-    ``names`` the full names of all types it defines, ``fields`` the names of the record's fields.
+    ``names`` the full names of all types it defines, ``fields`` the names of the record's fields. ``guid`` is what a
+    registry calls it, where that is known (``schema_marks.guid_of`` otherwise).
     """
 
     ref: SchemaRef
@@ -34,6 +36,7 @@ class Contract:
     sha256: str = field(repr=False)
     names: frozenset[str] = field(repr=False)
     where: str = ""
+    guid: UUID | None = None
 
     @property
     def subject(self) -> str:
@@ -62,7 +65,13 @@ class Contract:
 
 
 def parse_contract(
-    text: str, *, subject: str = "", version: int = 1, schema_id: int = UNREGISTERED, where: str = "schema"
+    text: str,
+    *,
+    subject: str = "",
+    version: int = 1,
+    schema_id: int = UNREGISTERED,
+    guid: UUID | None = None,
+    where: str = "schema",
 ) -> Contract:
     """A contract from the text of an ``.avsc`` file. Without ``subject`` it is the record's own name.
 
@@ -95,6 +104,7 @@ def parse_contract(
         sha256=canonical_sha256(raw),
         names=frozenset(schema["__named_schemas"]),
         where=where,
+        guid=guid,
     )
 
 

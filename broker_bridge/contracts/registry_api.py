@@ -16,6 +16,7 @@ from broker_bridge.contracts import registry_values as api
 from broker_bridge.contracts.compatibility import Mode, check
 from broker_bridge.contracts.contract import Contract, parse_contract
 from broker_bridge.contracts.registry_values import Refused, Reply, Request, refuse, version_number
+from broker_bridge.contracts.schema_marks import guid_of
 from broker_bridge.contracts.schema_tree import load_json
 from broker_bridge.contracts.served_folder import ServedFolder
 from broker_bridge.errors import (
@@ -115,7 +116,14 @@ class RegistryApi:
         return []  # what a schema refers to is written into it
 
     def _by_id(self, _: Request, schema_id: str) -> Any:
-        return {"schema": self._of_id(schema_id).text.strip()}
+        contract = self._of_id(schema_id)
+        return {"schema": contract.text.strip(), "guid": str(guid_of(contract))}
+
+    def _by_guid(self, _: Request, guid: str) -> Any:
+        return {"schema": self._of_guid(guid).text.strip(), "guid": guid}
+
+    def _guid_ids(self, _: Request, guid: str) -> Any:
+        return [{"context": ".", "id": self._of_guid(guid).schema_id}]
 
     def _id_text(self, _: Request, schema_id: str) -> Any:
         return load_json(self._of_id(schema_id).text)
@@ -136,9 +144,9 @@ class RegistryApi:
             known = self._folder.directory().find(subject, text)
             if known is None:
                 refuse(api.NOT_PERMITTED, "the directory is served read-only: register with broker-bridge schemas")
-            return {"id": known.schema_id}
+            return _registered(known)
         try:
-            return {"id": self._folder.submit(subject, text).schema_id}
+            return _registered(self._folder.submit(subject, text))
         except IncompatibleError as error:
             refuse(
                 api.INCOMPATIBLE,
@@ -265,6 +273,12 @@ class RegistryApi:
                 return self._folder.directory().by_id(int(text))
         raise Refused(api.SCHEMA_UNKNOWN, f"Schema {text} not found")
 
+    def _of_guid(self, guid: str) -> Contract:
+        for contract in self._folder.directory().contracts():
+            if str(guid_of(contract)) == guid:
+                return contract
+        raise Refused(api.SCHEMA_UNKNOWN, f"Schema {guid} not found")
+
     def _require_writable(self) -> None:
         if self._read_only:
             refuse(api.NOT_PERMITTED, "the directory is served read-only")
@@ -288,6 +302,8 @@ ROUTES: Final[tuple[tuple[str, str, Answer], ...]] = (
     ("GET", "schemas/ids/*/schema", RegistryApi._id_text),
     ("GET", "schemas/ids/*/versions", RegistryApi._id_versions),
     ("GET", "schemas/ids/*/subjects", RegistryApi._id_subjects),
+    ("GET", "schemas/guids/*", RegistryApi._by_guid),
+    ("GET", "schemas/guids/*/ids", RegistryApi._guid_ids),
     ("POST", "compatibility/subjects/*/versions", RegistryApi._check),
     ("POST", "compatibility/subjects/*/versions/*", RegistryApi._check),
     ("GET", "config", RegistryApi._level),
@@ -313,11 +329,15 @@ def _match(pattern: str, path: tuple[str, ...]) -> list[str] | None:
     return [given for want, given in zip(wanted, path, strict=True) if want == "*"]
 
 
+def _registered(contract: Contract) -> dict[str, Any]:
+    return {"id": contract.schema_id, "guid": str(guid_of(contract))}
+
+
 def _described(contract: Contract) -> dict[str, Any]:
     return {
         "subject": contract.subject,
         "version": contract.version,
-        "id": contract.schema_id,
+        **_registered(contract),
         "schema": contract.text.strip(),
     }
 

@@ -33,8 +33,9 @@ from broker_bridge.errors import SchemaUnknownError
 
 def guid_of(contract: Contract) -> UUID:
     """The GUID of one version of a contract: as recorded, else derived."""
-    recorded: UUID | None = getattr(contract, "guid", None)
-    return recorded or uuid5(NAMESPACE_URL, f"urn:avro-schema:{contract.subject}:{contract.version}:{contract.sha256}")
+    return contract.guid or uuid5(
+        NAMESPACE_URL, f"urn:avro-schema:{contract.subject}:{contract.version}:{contract.sha256}"
+    )
 
 
 def fingerprint_of(contract: Contract) -> bytes:

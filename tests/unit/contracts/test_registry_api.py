@@ -36,6 +36,14 @@ class Client:
         json.dumps(reply.body)
         return reply.status, reply.body
 
+    def register(self, path: str, body: Any, **query: str) -> int:
+        """The id that a schema is given. The GUID beside it must name the same."""
+        status, answer = self("POST", path, body, **query)
+        assert (status, set(answer)) == (200, {"id", "guid"})
+        assert self("GET", f"/schemas/guids/{answer['guid']}/ids") == (200, [{"context": ".", "id": answer["id"]}])
+        found: int = answer["id"]
+        return found
+
     def code(self, method: str, path: str, body: Any = None, **query: str) -> int:
         """The error code; the status must be its first three digits."""
         status, answer = self(method, path, body, **query)
@@ -74,7 +82,8 @@ def test_subjects_and_versions(client: Client) -> None:
 
 def test_ids(client: Client) -> None:
     status, found = client("GET", "/schemas/ids/2", deleted="true", subject=ORDER)
-    assert (status, list(found)) == (200, ["schema"])
+    assert (status, list(found)) == (200, ["schema", "guid"])
+    assert client("GET", f"/schemas/guids/{found['guid']}") == (200, found)
     assert json.loads(found["schema"])["name"] == "OrderPlaced"
     assert client("GET", "/schemas/ids/2/schema")[1] == json.loads(found["schema"])
     assert client("GET", "/schemas/ids/2/versions") == (200, [{"subject": ORDER, "version": 2}])
@@ -110,6 +119,8 @@ def test_what_the_server_is(client: Client) -> None:
         ("/schemas/ids/abc", 40403),
         ("/schemas/ids/99999999999999999999/versions", 40403),
         ("/schemas/ids/4/subjects", 40403),
+        ("/schemas/guids/00000000-0000-0000-0000-000000000000", 40403),
+        ("/schemas/guids/1/ids", 40403),
         ("/config/none", 40408),
         ("/associations/resources/-/orders.placed", 404),
         ("/nothing", 404),
@@ -126,8 +137,8 @@ def test_what_is_not_there(client: Client, path: str, code: int) -> None:
 
 
 def test_what_is_registered_is_a_file_to_commit(client: Client) -> None:
-    assert client("POST", f"/subjects/{NEW}/versions", schema(ONE), normalize="False") == (200, {"id": 4})
-    assert client("POST", f"/subjects/{NEW}/versions", schema(TWO)) == (200, {"id": 5})
+    assert client.register(f"/subjects/{NEW}/versions", schema(ONE), normalize="False") == 4
+    assert client.register(f"/subjects/{NEW}/versions", schema(TWO)) == 5
     text = (client.folder / NEW / "v2.avsc").read_text(encoding="utf-8")
     assert json.loads(text) == TWO
     assert text.startswith('{\n  "type": "record",\n')
@@ -147,10 +158,10 @@ SAME = [
 
 @pytest.mark.parametrize("text", SAME)
 def test_the_same_schema_has_the_same_id(client: Client, text: str) -> None:
-    assert client("POST", f"/subjects/{NEW}/versions", schema(ONE)) == (200, {"id": 4})
+    assert client.register(f"/subjects/{NEW}/versions", schema(ONE)) == 4
     client("POST", f"/subjects/{NEW}/versions", schema(TWO))
     before = (client.folder / "ids.jsonl").read_bytes()
-    assert client("POST", f"/subjects/{NEW}/versions", schema(text, schemaType="AVRO")) == (200, {"id": 4})
+    assert client.register(f"/subjects/{NEW}/versions", schema(text, schemaType="AVRO")) == 4
     assert (client.folder / "ids.jsonl").read_bytes() == before
     status, found = client("POST", f"/subjects/{NEW}", schema(text), normalize="False", deleted="False")
     assert (status, found["id"], found["version"], found["subject"]) == (200, 4, 1, NEW)
@@ -164,13 +175,13 @@ def test_the_same_schema_has_the_same_id(client: Client, text: str) -> None:
 def test_what_clients_may_see_is_another_version(client: Client, change: dict[str, Any]) -> None:
     client("POST", f"/subjects/{NEW}/versions", schema(ONE))
     assert client.code("POST", f"/subjects/{NEW}", schema({**ONE, **change})) == 40403
-    assert client("POST", f"/subjects/{NEW}/versions", schema({**ONE, **change})) == (200, {"id": 5})
+    assert client.register(f"/subjects/{NEW}/versions", schema({**ONE, **change})) == 5
 
 
 def test_a_default_of_true_is_not_1(client: Client) -> None:
     extra = {"shop.flag": 1}
     client("POST", f"/subjects/{NEW}/versions", schema({**ONE, **extra}))
-    assert client("POST", f"/subjects/{NEW}/versions", schema({**ONE, "shop.flag": True})) == (200, {"id": 5})
+    assert client.register(f"/subjects/{NEW}/versions", schema({**ONE, "shop.flag": True})) == 5
 
 
 def test_a_version_that_breaks_readers_is_refused_and_says_why(client: Client) -> None:
@@ -242,7 +253,7 @@ def test_subjects_that_cannot_be_folders(client: Client, subject: str, code: int
 
 def test_nulls_that_clients_send(client: Client) -> None:
     body = schema(ONE, schemaType=None, references=[], metadata=None, ruleSet=None, version=-1, id=None)
-    assert client("POST", f"/subjects/{NEW}/versions", body) == (200, {"id": 4})
+    assert client.register(f"/subjects/{NEW}/versions", body) == 4
 
 
 # --- compatibility ---------------------------------------------------------------------------------------
@@ -273,7 +284,7 @@ def test_levels_are_kept_and_obeyed(client: Client) -> None:
     assert other("GET", f"/config/{NEW}") == (200, {"compatibilityLevel": "NONE"})
     assert other("GET", "/config/x-value", defaultToGlobal="true") == (200, {"compatibilityLevel": "FULL_TRANSITIVE"})
     client("POST", f"/subjects/{NEW}/versions", schema(ONE))
-    assert client("POST", f"/subjects/{NEW}/versions", schema(BROKEN)) == (200, {"id": 5})
+    assert client.register(f"/subjects/{NEW}/versions", schema(BROKEN)) == 5
     client("POST", "/subjects/x-value/versions", schema(ONE))
     assert client.code("POST", "/subjects/x-value/versions", schema(BROKEN)) == 409
     assert client("DELETE", f"/config/{NEW}") == (200, {"compatibilityLevel": "NONE"})
@@ -312,7 +323,7 @@ def test_read_only(client: Client) -> None:
     client("PUT", f"/config/{NEW}", {"compatibility": "FULL"})
     assert reader.code("DELETE", f"/config/{NEW}") == 42205
     client("POST", f"/subjects/{NEW}/versions", schema(ONE))
-    assert reader("POST", f"/subjects/{NEW}/versions", schema(ONE)) == (200, {"id": 4}), "known already"
+    assert reader.register(f"/subjects/{NEW}/versions", schema(ONE)) == 4, "known already"
 
 
 # --- a folder that others change -------------------------------------------------------------------------
@@ -324,7 +335,7 @@ def test_a_file_that_somebody_is_writing_is_not_overwritten(client: Client) -> N
     mine.write_text(json.dumps({**TWO, "doc": "mine"}), encoding="utf-8")
     assert client.code("POST", f"/subjects/{NEW}/versions", schema(TWO)) == 42205
     assert "mine" in mine.read_text(encoding="utf-8")
-    assert client("POST", f"/subjects/{NEW}/versions", schema({**TWO, "doc": "mine"})) == (200, {"id": 5})
+    assert client.register(f"/subjects/{NEW}/versions", schema({**TWO, "doc": "mine"})) == 5
     assert mine.read_text(encoding="utf-8") == json.dumps({**TWO, "doc": "mine"}), "as its author laid it out"
 
 
