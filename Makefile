@@ -50,6 +50,8 @@ lint: setup
 	$(BIN)/lint-imports
 	$(BIN)/broker-bridge schemas check
 	$(BIN)/broker-bridge schemas lint --strict
+	$(BIN)/broker-bridge schemas model shop.OrderPlaced --check examples.python.order_placed:OrderPlaced
+	$(BIN)/broker-bridge schemas model shop.PaymentCaptured --check examples.python.payment_captured:PaymentCaptured
 	$(BIN)/broker-bridge schemas golden --check
 
 unit: setup

@@ -14,6 +14,7 @@ from broker_bridge.cli.output import emit, json_option, table
 from broker_bridge.cli.schema_options import SCHEMA_FILE, dir_option, mode_option
 from broker_bridge.cli.schemas_fingerprint import fingerprint
 from broker_bridge.cli.schemas_lint import lint
+from broker_bridge.cli.schemas_model import model
 from broker_bridge.cli.schemas_serve import serve
 from broker_bridge.contracts import golden as vectors
 from broker_bridge.contracts.any_schema import read_any
@@ -42,6 +43,7 @@ def group() -> None:
 group.add_command(serve)
 group.add_command(lint)
 group.add_command(fingerprint)
+group.add_command(model)
 
 
 @group.command("list", epilog="Exit status: 0 listed · 2 a file is damaged · 3 no such folder.")

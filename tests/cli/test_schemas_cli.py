@@ -303,3 +303,32 @@ def test_lint(home: Path) -> None:
     assert problem(home, "lint", "no.Such", status=3)["code"] == "schema_unknown"
     assert problem(home, "lint", "gone.avsc", status=2)["code"] == "usage"
     assert problem(home, "lint", "--dir", "gone", status=3)["code"] == "not_found"
+
+
+def test_models_are_written_and_checked(home: Path) -> None:
+    schema(home, "schemas/n.T/v1.avsc", A)
+    found = answer(home, "model", "n.T", "--out", "events.py")
+    assert (found["subject"], found["version"], found["file"]) == ("n.T", 1, "events.py")
+    assert (home / "events.py").read_text(encoding="utf-8") == found["source"]
+    assert answer(home, "model", "n.T", "--check", "events:T")["alike"] is True
+    schema(home, "schemas/n.T/v2.avsc", A, B)
+    found = answer(home, "model", "n.T", "--check", "events:T", status=1)
+    assert found["drift"] == [{"field": "b", "message": "T has no such field"}]
+    assert answer(home, "model", "n.T", "--check", "events:T", "--as", "reader")["alike"] is True
+    assert answer(home, "model", "n.T", "--version", "1", "--check", "events:T")["alike"] is True
+    assert "b: T has no such field" in run(home, "model", "n.T", "--check", "events:T").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "code"),
+    [
+        (("no.Such",), 3, "schema_unknown"),
+        (("shop.OrderPlaced", "--version", "9"), 3, "schema_unknown"),
+        (("shop.OrderPlaced", "--check", "nowhere:T"), 2, "usage"),
+        (("shop.OrderPlaced", "--check", "json:JSONDecoder"), 2, "usage"),
+        (("shop.OrderPlaced", "--check", "json"), 2, "usage"),
+        (("shop.OrderPlaced", "--check", "json:x", "--out", "y.py"), 2, "usage"),
+    ],
+)
+def test_models_of_nothing(home: Path, arguments: tuple[str, ...], status: int, code: str) -> None:
+    assert problem(home, "model", *arguments, status=status)["code"] == code
