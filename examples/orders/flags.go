@@ -18,7 +18,7 @@ func newFlagSet(name string) *flag.FlagSet {
 func printOverview(w io.Writer) {
 	fmt.Fprint(w, "orders: the example order service (Go, Kafka, Avro)\n\nUsage: orders SUBCOMMAND [flags]\n\n")
 	for _, c := range commands {
-		fmt.Fprintf(w, "  %-15s %s\n", c.name, c.summary)
+		fmt.Fprintf(w, "  %-16s %s\n", c.name, c.summary)
 	}
 	fmt.Fprint(w, "\nExit status: 0 done; 1 failed; 2 bad usage or bad input; 3 timed out; 130 interrupted.\n",
 		"Flags of a subcommand: orders SUBCOMMAND --help\n")

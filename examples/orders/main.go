@@ -58,6 +58,8 @@ type command struct {
 var commands = []command{
 	{"produce", "write a stream of orders, with duplicates and poison, and a manifest of what Kafka acknowledged", defineProduce},
 	{"produce-golden", "write the golden vectors to a topic, encoded here from their JSON values", defineProduceGolden},
+	{"registry-produce", "write golden vectors under ids that a schema registry gives, with franz-go's own client", defineRegistryProduce},
+	{"registry-consume", "read topics and print values decoded with the registry's schemas", defineRegistryConsume},
 	{"consume", "read topics from the beginning and print every record as one JSON line", defineConsume},
 	{"golden", "check this program's encoding, headers and partitioner against the golden vectors", defineGolden},
 }

@@ -22,6 +22,8 @@ func TestBadUsageIsOneLineAndStatus2(t *testing.T) {
 		"produce --schemas ../../schemas --manifest no-such-dir/m.jsonl",
 		"consume", "consume --topic=", "consume --topic t --max 0", "consume --topic t --timeout-s 0",
 		"golden --schemas no-such-dir", "produce-golden", "produce-golden --topic t --schemas no-such-dir",
+		"registry-produce", "registry-produce --topic t --schemas no-such-dir", "registry-consume",
+		"registry-produce --topic t --schemas ../../schemas --subject none",
 	} {
 		t.Run(line, func(t *testing.T) {
 			status, out, log := runOrders(strings.Fields(line)...)
@@ -42,7 +44,7 @@ func TestHelpNamesEveryFlag(t *testing.T) {
 			t.Errorf("the overview lacks %s", c.name)
 		}
 		status, out, log := runOrders(c.name, "--help")
-		if status != exitOK || log != "" || !strings.Contains(out, "--schemas DIR") {
+		if status != exitOK || log != "" || !strings.Contains(out, "--schemas DIR") && !strings.Contains(out, "--registry URL") {
 			t.Errorf("%s --help: status %d, out %q, log %q", c.name, status, out, log)
 		}
 	}

@@ -22,13 +22,26 @@ pub fn decode_as(writer: &Schema, reader: &Schema, body: &[u8]) -> Result<Json, 
 /// Writes a value. One that would not be read back equal (a field missing or unknown, a number out of range) is refused.
 pub fn encode(schema: &Schema, json: &Json) -> Result<Vec<u8>, WireError> {
     let invalid = |error: apache_avro::Error| WireError::value(error.to_string());
-    let value = Value::try_from(json.clone()).map_err(invalid)?.resolve(schema).map_err(invalid)?;
+    let value = resolved(schema, json)?;
     let writer = GenericDatumWriter::builder(schema).build().map_err(invalid)?;
     let body = writer.write_value_to_vec(value).map_err(invalid)?;
     match decode(schema, &body)? {
         same if same == *json => Ok(body),
         other => Err(WireError::value(format!("{json} would be read back as {other}"))),
     }
+}
+
+/// The fields of a record, as libraries that write Avro by themselves take them.
+pub fn fields(schema: &Schema, json: &Json) -> Result<Vec<(String, Value)>, WireError> {
+    match resolved(schema, json)? {
+        Value::Record(fields) => Ok(fields),
+        other => Err(WireError::value(format!("{other:?} is no record"))),
+    }
+}
+
+fn resolved(schema: &Schema, json: &Json) -> Result<Value, WireError> {
+    let invalid = |error: apache_avro::Error| WireError::value(error.to_string());
+    Value::try_from(json.clone()).map_err(invalid)?.resolve(schema).map_err(invalid)
 }
 
 fn read(writer: &Schema, reader: Option<&Schema>, body: &[u8]) -> Result<Value, WireError> {

@@ -10,11 +10,14 @@ payments-kafka: the shop's wire contract over a real Kafka
 usage: payments-kafka consume --brokers LIST --topic T [--topic T …] --schemas DIR --max N --timeout-s S [--group G]
        payments-kafka produce-golden --brokers LIST --topic T --schemas DIR
        payments-kafka golden --schemas DIR
+       payments-kafka registry-produce --brokers LIST --topic T --registry URL --schemas DIR --subject S
+       payments-kafka registry-consume --brokers LIST --topic T --registry URL --max N --timeout-s S
 
 consume         one JSON object a record on stdout, from the beginning; with --group, from the group's offsets, which
                 are committed at the end. The topics must exist.
 produce-golden  writes the record of each golden vector, its value encoded here
 golden          compares this implementation with each golden vector; needs no Kafka
+registry-…      with ids and schemas from a schema registry: writes the golden vectors of a contract; prints values
 
 exit status: 0 done · 1 failed, or a difference was found · 2 usage · 3 fewer than --max records before --timeout-s";
 
@@ -23,6 +26,8 @@ pub enum Command {
     Consume(ConsumeOptions),
     ProduceGolden(ProduceOptions),
     Golden { schemas: PathBuf },
+    RegistryProduce(RegistryProduceOptions),
+    RegistryConsume(RegistryConsumeOptions),
 }
 
 pub struct ConsumeOptions {
@@ -32,6 +37,22 @@ pub struct ConsumeOptions {
     pub max: usize,
     pub timeout: Duration,
     pub group: Option<String>,
+}
+
+pub struct RegistryProduceOptions {
+    pub brokers: String,
+    pub topic: String,
+    pub registry: String,
+    pub schemas: PathBuf,
+    pub subject: String,
+}
+
+pub struct RegistryConsumeOptions {
+    pub brokers: String,
+    pub topic: String,
+    pub registry: String,
+    pub max: usize,
+    pub timeout: Duration,
 }
 
 pub struct ProduceOptions {
@@ -48,6 +69,8 @@ pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Command, String> 
         "consume" => &["--brokers", "--topic", "--schemas", "--max", "--timeout-s", "--group"],
         "produce-golden" => &["--brokers", "--topic", "--schemas"],
         "golden" => &["--schemas"],
+        "registry-produce" => &["--brokers", "--topic", "--registry", "--schemas", "--subject"],
+        "registry-consume" => &["--brokers", "--topic", "--registry", "--max", "--timeout-s"],
         "--help" | "-h" | "help" => return Ok(Command::Help),
         _ => return Err(format!("unknown command {command:?}; try: payments-kafka --help")),
     };
@@ -65,6 +88,20 @@ pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Command, String> 
             brokers: given.one("--brokers")?,
             topic: given.one("--topic")?,
             schemas: given.one("--schemas")?,
+        }),
+        "registry-produce" => Command::RegistryProduce(RegistryProduceOptions {
+            brokers: given.one("--brokers")?,
+            topic: given.one("--topic")?,
+            registry: given.one("--registry")?,
+            schemas: given.one("--schemas")?,
+            subject: given.one("--subject")?,
+        }),
+        "registry-consume" => Command::RegistryConsume(RegistryConsumeOptions {
+            brokers: given.one("--brokers")?,
+            topic: given.one("--topic")?,
+            registry: given.one("--registry")?,
+            max: given.one("--max")?,
+            timeout: Duration::from_secs(given.one("--timeout-s")?),
         }),
         _ => Command::Golden { schemas: given.one("--schemas")? },
     })

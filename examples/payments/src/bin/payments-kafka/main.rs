@@ -5,6 +5,7 @@ mod command_line;
 mod consume;
 mod golden_check;
 mod produce_golden;
+mod registry;
 mod topics;
 
 use std::process::ExitCode;
@@ -40,6 +41,8 @@ fn main() -> ExitCode {
         }
         Ok(Command::Consume(options)) => consume::run(&options),
         Ok(Command::ProduceGolden(options)) => produce_golden::run(&options),
+        Ok(Command::RegistryProduce(options)) => registry::produce(&options),
+        Ok(Command::RegistryConsume(options)) => registry::consume(&options),
         Ok(Command::Golden { schemas }) => golden_check::run(&schemas),
         Err(message) => Err(Failure { message, exit_code: EXIT_USAGE }),
     };
