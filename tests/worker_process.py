@@ -135,8 +135,8 @@ class Shop:
     def start_worker(
         self, *, handler_s: float = 0.0, health: str = "off", member: str | None = None, processes: int | None = None
     ) -> subprocess.Popen[bytes]:
-        """A worker process, or with ``processes`` the parent of several; its log is ``worker-<n>.log``. ``member`` makes
-        it a static member of its group."""
+        """A worker process, or with ``processes`` the parent of several; its log is ``worker-<n>.log``. ``member``
+        makes it a static member of its group."""
         command = [str(COMMAND), "worker", "run", *(["--processes", str(processes)] if processes else [])]
         environment = {
             **os.environ,

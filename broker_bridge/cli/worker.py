@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 import os
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +15,15 @@ import click
 
 from broker_bridge.cli.exit_codes import ExitCode
 from broker_bridge.cli.output import config_option, emit, json_option, note, read_config, run_async
-from broker_bridge.cli.worker_processes import CrewPlan, ProcessCount, check_member, crew_size, longest_end_s, make_crew
+from broker_bridge.cli.worker_processes import (
+    CrewPlan,
+    ProcessCount,
+    check_member,
+    crew_size,
+    longest_end_s,
+    make_crew,
+    write_whole_lines,
+)
 from broker_bridge.errors import BridgeError
 
 if TYPE_CHECKING:
@@ -92,9 +98,7 @@ def process(*, config_path: Path, routes: tuple[str, ...], number: int, health_f
     from broker_bridge.worker.crew import PATIENCE_S
     from broker_bridge.worker.parent_watch import end_with_parent
 
-    # Whole lines, whoever else writes to the same pipe.
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)
+    write_whole_lines()
     try:
         config = read_config(config_path)
         _log_as(config, process=number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import socket
 import sys
@@ -125,6 +126,14 @@ def environment_of(plan: CrewPlan, number: int) -> dict[str, str]:
     """This process's own, and a name of its own for each static member of a group."""
     member = plan.config.kafka.member
     return {**os.environ, **({MEMBER_VARIABLE: f"{member}-{number}"} if member else {})}
+
+
+def write_whole_lines() -> None:
+    """Have every line leave in one call, however Python was told to buffer: others write to the same pipe, and the
+    kernel keeps apart what comes in one."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True, write_through=False)
 
 
 def longest_end_s(routes: Sequence[RouteConfig]) -> float:
