@@ -11,10 +11,11 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import Mapping
-from socket import SOCK_STREAM
+from collections.abc import Mapping, Sequence
+from socket import AI_NUMERICHOST, SOCK_STREAM, gaierror, getaddrinfo
 
 import aiohappyeyeballs
+from aiohappyeyeballs import AddrInfoType
 from yarl import URL
 
 from broker_bridge.errors import ConfigError, TargetTimeoutError, TargetUnreachableError
@@ -105,8 +106,7 @@ class HttpClient:
         patience_s = min(self._timeout_ms / 2_000, _CONNECT_S)
         try:
             async with asyncio.timeout_at(min(self._loop.time() + patience_s, deadline_s)):
-                addresses = await self._loop.getaddrinfo(self._host, self._port, type=SOCK_STREAM)
-                allowed = [found for found in addresses if not is_link_local(str(found[4][0]))]
+                allowed = [found for found in await self._addresses() if not is_link_local(str(found[4][0]))]
                 if not allowed:
                     raise OSError("the name stands for a link-local address, and those are never called")
                 reached = await aiohappyeyeballs.start_connection(allowed, happy_eyeballs_delay=_NEXT_ADDRESS_S)
@@ -125,6 +125,12 @@ class HttpClient:
                 f"cannot connect: {error.strerror or error}", where=self._where, target_code="connect"
             ) from error
         return connection
+
+    async def _addresses(self) -> Sequence[AddrInfoType]:
+        try:
+            return getaddrinfo(self._host, self._port, type=SOCK_STREAM, flags=AI_NUMERICHOST)  # needs no thread
+        except gaierror:
+            return await self._loop.getaddrinfo(self._host, self._port, type=SOCK_STREAM)
 
     def _take_kept(self) -> HttpConnection | None:
         """The one used last that still stands."""

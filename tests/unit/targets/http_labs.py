@@ -51,9 +51,9 @@ def config(url: str, **options: Any) -> HttpTarget:
 
 
 @asynccontextmanager
-async def target_at(url: str, **options: Any) -> AsyncIterator[HttpEndpointTarget]:
+async def target_at(url: str, *, concurrency: int = 4, **options: Any) -> AsyncIterator[HttpEndpointTarget]:
     """A started target."""
-    target = HttpEndpointTarget(config(url, **options), concurrency=4, clock=SystemClock())
+    target = HttpEndpointTarget(config(url, **options), concurrency=concurrency, clock=SystemClock())
     await target.start()
     try:
         yield target
