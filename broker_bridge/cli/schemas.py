@@ -127,6 +127,8 @@ def _check_folder(directory: SchemaDirectory, mode: Mode) -> tuple[int, list[Pro
     for subject in directory.subjects():
         versions = directory.versions(subject)
         checked += len(versions)
+        for contract in versions:
+            directory.require_unedited(contract)
         for number in range(1, len(versions)):
             problems += check(versions[number], versions[:number], mode)
     return checked, problems

@@ -7,32 +7,18 @@ lines are only ever added, and the next id is one above the highest that was eve
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from uuid import UUID
 
 from broker_bridge.contracts.compatibility import Mode, check, describe
 from broker_bridge.contracts.contract import Contract, parse_contract, read_text, version_files
 from broker_bridge.contracts.folder_files import locked, replace_text
 from broker_bridge.contracts.framing import MAX_SCHEMA_ID
+from broker_bridge.contracts.ids_file import IDS_FILE, IdLine, content_of, read_ids, with_line, without_line
 from broker_bridge.contracts.same_schema import sameness
-from broker_bridge.contracts.schema_tree import load_json
 from broker_bridge.errors import ContractError, IncompatibleError, NotFoundError, SchemaUnknownError, UsageError
-
-IDS_FILE = "ids.jsonl"
-_KEYS = {"id", "subject", "version", "sha256"}
-
-
-@dataclass(frozen=True, slots=True)
-class IdLine:
-    """One line of ``ids.jsonl``."""
-
-    schema_id: int
-    subject: str
-    version: int
-    sha256: str
-    where: str
 
 
 class SchemaDirectory:
@@ -57,6 +43,13 @@ class SchemaDirectory:
         if found is None:
             raise SchemaUnknownError(f"no schema has id {schema_id}", where=str(self.path / IDS_FILE))
         return found
+
+    def by_guid(self, guid: UUID) -> Contract:
+        """The contract of a GUID that a registry gave it. Raises SchemaUnknownError."""
+        for contract in self._by_id.values():
+            if contract.guid == guid:
+                return contract
+        raise SchemaUnknownError(f"no schema has GUID {guid}", where=str(self.path / IDS_FILE))
 
     def get(self, subject: str, version: int | None = None) -> Contract:
         """One version of a subject, the latest without ``version``. Raises SchemaUnknownError."""
@@ -89,8 +82,8 @@ class SchemaDirectory:
         """Give the next id to ``<subject>/v<version>.avsc`` (the next version without an id, by default).
 
         Asking again for what is registered returns it. Two processes may register at once: the ids file is read again
-        and replaced under a lock. Raises NotFoundError (no such file), ContractError (another version comes first),
-        IncompatibleError (with ``mode``, against the versions before it).
+        and replaced under a lock. Raises NotFoundError (no such file), ContractError (another version comes first, or
+        the file was edited since it was registered), IncompatibleError (with ``mode``, against the versions before it).
         """
         with locked(self.path):
             fresh = SchemaDirectory(self.path, drafts=True)
@@ -98,6 +91,7 @@ class SchemaDirectory:
             wanted = version if version is not None else len(known) + 1
             if 1 <= wanted <= len(known):
                 contract = known[wanted - 1]
+                fresh.require_unedited(contract)
             else:
                 draft = fresh._draft(subject, wanted, len(known))
                 _require_compatible(draft, known, mode)
@@ -108,6 +102,63 @@ class SchemaDirectory:
             self._versions[subject].append(contract)
         self.drafts = [one for one in self.drafts if one.ref.subject != subject or one.version != contract.version]
         return contract
+
+    def require_unedited(self, contract: Contract) -> None:
+        """Raise ContractError where the file of a registered contract says other things than when it was registered.
+
+        Its bytes are read alike, or the folder would not load; but a default, an alias, a doc or a property differs.
+        """
+        registered = self._content.get(contract.schema_id)
+        if registered is not None and registered != content_of(contract.text):
+            raise ContractError(
+                f"the schema was edited after it was registered as id {contract.schema_id}: a default, an alias, a doc "
+                "or another property is not as it was",
+                where=contract.where,
+                remedy=f"restore the file (git log -p), and put the change into v{contract.version + 1}.avsc",
+            )
+
+    def adopt(self, subject: str, version: int, text: str, schema_id: int) -> Contract:
+        """Enter a version under the id that a registry gave it; its file is written where there is none yet.
+
+        Asking again changes nothing. Raises ContractError, and writes nothing, where the id or the version stands for
+        something else, or the version before it has no id.
+        """
+        with locked(self.path):
+            fresh = SchemaDirectory(self.path, drafts=True)
+            draft = parse_contract(text, subject=subject, version=version)
+            known = fresh._versions.get(subject, [])
+            holder = fresh._by_id.get(schema_id)
+            if version <= len(known) and holder is known[version - 1] and sameness(holder.text) == sameness(text):
+                return holder
+            if holder is not None:
+                raise ContractError(
+                    f"id {schema_id} is that of {holder.subject} version {holder.version}, not of {subject} {version}",
+                    where=str(self.path / IDS_FILE),
+                )
+            if version != len(known) + 1:
+                raise ContractError(
+                    f"{subject} has {len(known)} versions with an id, so {version} is not the next",
+                    where=str(self.path),
+                )
+            fresh._enter(fresh._written(draft), schema_id)
+            self._reload()
+        return self.by_id(schema_id)
+
+    def renumber(self, contract: Contract, schema_id: int) -> None:
+        """Give a registered version another id. Values under the old one cannot be read any more: for versions under
+        which none was ever written. Raises ContractError where the id is taken."""
+        with locked(self.path):
+            fresh = SchemaDirectory(self.path, drafts=True)
+            if schema_id in fresh._by_id:
+                raise ContractError(f"id {schema_id} is taken", where=str(self.path / IDS_FILE))
+            path = self.path / IDS_FILE
+            replace_text(path, with_line(without_line(read_text(path), contract), contract, schema_id))
+            self._reload()
+
+    def _reload(self) -> None:
+        fresh = SchemaDirectory(self.path, drafts=True)
+        self._by_id, self._versions = fresh._by_id, fresh._versions
+        self._content, self.drafts = fresh._content, fresh.drafts
 
     def find(self, subject: str, text: str) -> Contract | None:
         """The latest version of a subject that is the schema ``text``, None where there is none."""
@@ -168,11 +219,12 @@ class SchemaDirectory:
         schema_id = max(self._by_id, default=0) + 1
         if schema_id > MAX_SCHEMA_ID:
             raise ContractError("all schema ids are used", where=str(self.path / IDS_FILE))
-        line = {"id": schema_id, "subject": draft.subject, "version": draft.version, "sha256": draft.sha256}
-        _replace_with_line(self.path / IDS_FILE, json.dumps(line))
-        return parse_contract(
-            draft.text, subject=draft.subject, version=draft.version, schema_id=schema_id, where=draft.where
-        )
+        return self._enter(draft, schema_id)
+
+    def _enter(self, draft: Contract, schema_id: int) -> Contract:
+        path = self.path / IDS_FILE
+        replace_text(path, with_line(read_text(path), draft, schema_id))
+        return replace(draft, ref=replace(draft.ref, schema_id=schema_id))
 
     def _load(self, drafts: bool) -> None:
         if not self.path.is_dir():
@@ -181,7 +233,8 @@ class SchemaDirectory:
                 where=str(self.path),
                 remedy="name the folder that holds ids.jsonl",
             )
-        lines = _read_ids(self.path / IDS_FILE)
+        lines = read_ids(self.path / IDS_FILE)
+        self._content = {line.schema_id: line.content for line in lines}
         pending = {(line.subject, line.version): line for line in lines}
         for folder in sorted(one for one in self.path.iterdir() if one.is_dir()):
             for version, file in version_files(folder):
@@ -206,7 +259,9 @@ class SchemaDirectory:
                 )
             self.drafts.append(parse_contract(text, subject=subject, version=version, where=str(file)))
             return
-        contract = parse_contract(text, subject=subject, version=version, schema_id=line.schema_id, where=str(file))
+        contract = parse_contract(
+            text, subject=subject, version=version, schema_id=line.schema_id, guid=line.guid, where=str(file)
+        )
         if contract.sha256 != line.sha256:
             raise ContractError(
                 f"the schema was edited after it was registered as id {line.schema_id}: its canonical form hashes to "
@@ -234,50 +289,3 @@ def _require_compatible(draft: Contract, earlier: list[Contract], mode: Mode) ->
             where=draft.where,
             remedy="give new fields a default, keep types, or agree on another --mode",
         )
-
-
-def _read_ids(path: Path) -> list[IdLine]:
-    if not path.is_file():
-        raise NotFoundError("the file of schema ids is missing", where=str(path), remedy="create it, empty for a start")
-    lines: list[IdLine] = []
-    ids: dict[int, str] = {}
-    places: dict[tuple[str, int], str] = {}
-    for number, text in enumerate(read_text(path).splitlines(), start=1):
-        if not text.strip():
-            continue
-        line = _parse_id_line(text, f"{path}:{number}")
-        first = ids.setdefault(line.schema_id, line.where)
-        if first != line.where:
-            raise ContractError(f"id {line.schema_id} is used twice, first at {first}", where=line.where)
-        first = places.setdefault((line.subject, line.version), line.where)
-        if first != line.where:
-            raise ContractError(
-                f"{line.subject} version {line.version} has two ids, first at {first}", where=line.where
-            )
-        lines.append(line)
-    return lines
-
-
-def _parse_id_line(text: str, where: str) -> IdLine:
-    try:
-        found = load_json(text)
-    except ValueError as error:
-        raise ContractError(f"the line is not valid JSON: {error}", where=where) from error
-    if not isinstance(found, dict) or set(found) != _KEYS:
-        raise ContractError(f"the line is not an object with exactly {', '.join(sorted(_KEYS))}", where=where)
-    schema_id, version = found["id"], found["version"]
-    if type(schema_id) is not int or not 1 <= schema_id <= MAX_SCHEMA_ID:
-        raise ContractError(f"the id is {schema_id!r}, not a whole number from 1 to {MAX_SCHEMA_ID}", where=where)
-    if type(version) is not int or version < 1:
-        raise ContractError(f"the version is {version!r}, not a whole number from 1", where=where)
-    if not isinstance(found["subject"], str) or not isinstance(found["sha256"], str):
-        raise ContractError("subject and sha256 must be texts", where=where)
-    return IdLine(schema_id, found["subject"], version, found["sha256"], where)
-
-
-def _replace_with_line(path: Path, line: str) -> None:
-    """The file with one more line, whole or not at all."""
-    before = path.read_text(encoding="utf-8")
-    if before and not before.endswith("\n"):
-        before += "\n"
-    replace_text(path, before + line + "\n")

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from broker_bridge.contracts.contract import Contract
-from broker_bridge.contracts.directory import IDS_FILE, SchemaDirectory
+from broker_bridge.contracts.directory import SchemaDirectory
 from broker_bridge.contracts.folder_files import locked
+from broker_bridge.contracts.ids_file import IDS_FILE
 from broker_bridge.contracts.levels import Levels, read_levels, write_levels
 
 _Stamp = tuple[int, int, int]

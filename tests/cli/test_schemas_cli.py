@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from broker_bridge.contracts.ids_file import content_of
+
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 COMMAND = Path(sys.executable).with_name("broker-bridge")
 
@@ -172,7 +174,15 @@ def test_register(home: Path) -> None:
     assert (found["subject"], found["version"], found["id"]) == ("n.T", 1, 4)
     assert answer(home, "register", "n.T", "--version", "1")["id"] == 4
     last = json.loads((home / "schemas/ids.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+    content = last.pop("content")
     assert last == {"id": 4, "subject": "n.T", "version": 1, "sha256": found["sha256"]}
+    schema(home, "schemas/n.T/v1.avsc", {**A, "doc": "Said later."})
+    edited = problem(home, "register", "n.T", "--version", "1", status=2)
+    assert "edited after it was registered as id 4" in edited["detail"]
+    assert "v2.avsc" in edited["remedy"]
+    assert problem(home, "check", status=2) == edited
+    schema(home, "schemas/n.T/v1.avsc", A)
+    assert content_of((home / "schemas/n.T/v1.avsc").read_text(encoding="utf-8")) == content
     schema(home, "schemas/n.T/v2.avsc", A, B_OPTIONAL)
     assert run(home, "register", "n.T").stdout == "n.T version 2 has id 5\n"
     assert problem(home, "register", "n.T", status=3)["instance"] == "schemas/n.T/v3.avsc"

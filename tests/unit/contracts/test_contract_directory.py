@@ -123,6 +123,64 @@ def test_register_gives_the_next_id_once(tmp_path: Path) -> None:
         directory.register("T")
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('"default": 1', '"default": 2'),
+        ('"aliases": ["y"]', '"aliases": ["z"]'),
+        ('"doc": "one"', '"doc": "two"'),
+        ('"note": 1', '"note": 2'),
+    ],
+)
+def test_an_edit_that_the_canonical_form_leaves_out_is_noticed(tmp_path: Path, before: str, after: str) -> None:
+    write_folder(tmp_path)
+    field = {"name": "x", "type": "int", "default": 1, "aliases": ["y"], "doc": "one", "note": 1}
+    file = draft(tmp_path, 1, record(field))
+    SchemaDirectory(tmp_path, drafts=True).register("T")
+    registered = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps(dict(reversed(registered.items()))) + "\n", encoding="utf-8")
+    directory = SchemaDirectory(tmp_path)
+    assert directory.register("T", 1).schema_id == 1, "its layout says nothing"
+    edit(tmp_path, "T/v1.avsc", before, after)
+    with pytest.raises(ContractError, match="edited after it was registered as id 1") as caught:
+        directory.register("T", 1)
+    assert caught.value.where == str(file)
+    assert "v2.avsc" in caught.value.remedy
+    assert SchemaDirectory(tmp_path).by_id(1).version == 1, "values are read alike, so a worker starts"
+
+
+def test_a_version_is_entered_under_the_id_that_a_registry_gave_it(tmp_path: Path) -> None:
+    write_folder(tmp_path, record())
+    directory = SchemaDirectory(tmp_path, drafts=True)
+    text = json.dumps(record(("x", "int", 1)))
+    assert directory.adopt("T", 2, text, 40) is directory.by_id(40)
+    assert (tmp_path / "T" / "v2.avsc").read_text(encoding="utf-8") == text
+    assert directory.adopt("T", 2, text, 40).schema_id == 40, "again"
+    third = draft(tmp_path, 3, record(("x", "int", 2)))
+    assert directory.adopt("T", 3, third.read_text(encoding="utf-8"), 7).where == str(third)
+    assert [one.schema_id for one in SchemaDirectory(tmp_path).versions("T")] == [1, 40, 7]
+    before = (tmp_path / "ids.jsonl").read_bytes()
+    for version, other, schema_id, said in (
+        (4, record(("x", "int", 4)), 40, "id 40 is that of T version 2"),
+        (2, record(("x", "int", 1)), 41, "3 versions with an id, so 2 is not the next"),
+        (5, record(("x", "int", 1)), 42, "so 5 is not the next"),
+        (2, record(("x", "int", 9)), 40, "id 40 is that of"),
+    ):
+        with pytest.raises(ContractError, match=said):
+            directory.adopt("T", version, json.dumps(other), schema_id)
+    assert (tmp_path / "ids.jsonl").read_bytes() == before
+
+
+def test_a_version_gets_another_id(tmp_path: Path) -> None:
+    write_folder(tmp_path, record(name="A"), record())
+    directory = SchemaDirectory(tmp_path)
+    directory.renumber(directory.get("T"), 9)
+    assert [one.schema_id for one in SchemaDirectory(tmp_path).contracts()] == [1, 9]
+    assert directory.by_id(9).subject == "T"
+    with pytest.raises(ContractError, match="id 1 is taken"):
+        directory.renumber(directory.get("T"), 1)
+
+
 def test_register_starts_a_subject_and_keeps_ids_apart(tmp_path: Path) -> None:
     write_folder(tmp_path, record(name="A"), record(name="B"))
     ids(tmp_path, lambda lines: [lines[0], lines[1].replace('"id": 2', '"id": 70')])
