@@ -107,6 +107,10 @@ class RegistryStub:
                 if found is None:
                     return _problem(404, 40403, f"Schema {number} not found")
                 return _json(self._places(int(number)) if more else found)
+            case ["schemas", "guids", guid, "ids"] if any("guid" in entry for entry in self.schemas.values()):
+                ids = [schema_id for schema_id, entry in self.schemas.items() if entry.get("guid") == guid]
+                found = [{"context": ".", "id": schema_id} for schema_id in ids]
+                return _json(found) if found else _problem(404, 40403, f"Schema {guid} not found")
             case ["compatibility", "subjects", *_]:
                 return _json({"is_compatible": not self.refuses, "messages": self.refuses})
             case ["subjects", subject, "versions"] if method == "POST":

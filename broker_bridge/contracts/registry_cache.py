@@ -21,7 +21,7 @@ from broker_bridge.observability import names
 from broker_bridge.observability.logging import get_logger
 
 _FORMAT: Final = 1
-_FIELDS: Final = {"schema_id": int, "text": str, "subject": str, "version": int}
+_FIELDS: Final = {"schema_id": int, "text": str, "subject": str, "version": int, "guid": str}
 log = get_logger(__name__)
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Final, NamedTuple, TypeVar
+from uuid import UUID
 
 from broker_bridge.contracts.contract import Contract, parse_contract
 from broker_bridge.contracts.directory import SchemaDirectory
@@ -38,15 +39,18 @@ log = get_logger(__name__)
 
 
 class Wanted(NamedTuple):
-    """What is asked for: an id on the wire, or a version of a subject (None: the latest)."""
+    """What is asked for: an id on the wire, a version of a subject (None: the latest), or a GUID."""
 
     schema_id: int = 0
     subject: str = ""
     version: int | None = None
+    guid: str = ""
 
     def __str__(self) -> str:
         if self.schema_id:
             return f"schema id {self.schema_id}"
+        if self.guid:
+            return f"GUID {self.guid}"
         return f"{'the latest version' if self.version is None else f'version {self.version}'} of {self.subject}"
 
 
@@ -88,6 +92,10 @@ class RegistrySource:
         """The contract of an id on the wire. Raises SchemaUnknownError where the registry says that there is none,
         ContractError where it cannot be read as a contract, RegistryError where nobody can say now."""
         return self._find(Wanted(schema_id))
+
+    def by_guid(self, guid: UUID) -> Contract:
+        """The contract that the registry calls so. Raises as ``by_id``."""
+        return self._find(Wanted(guid=str(guid)))
 
     def get(self, subject: str, version: int | None = None) -> Contract:
         """One version of a subject, the latest without ``version``. Raises as ``by_id``; also where a schema of the
@@ -180,7 +188,12 @@ class RegistrySource:
         subject = schema.subject if "-" in schema.subject else ""  # others must be the record's name, or are not kept
         where = f"{self._client.where}/schemas/ids/{schema.schema_id}"
         made = parse_contract(
-            schema.text, subject=subject, version=schema.version, schema_id=schema.schema_id, where=where
+            schema.text,
+            subject=subject,
+            version=schema.version,
+            schema_id=schema.schema_id,
+            guid=UUID(schema.guid) if schema.guid else None,
+            where=where,
         )
         twin = self._known.get(Wanted(schema.schema_id))
         if twin is not None and twin.ref == made.ref and sameness(twin.text) == sameness(made.text):
@@ -192,7 +205,8 @@ class RegistrySource:
 
     def _kept(self, wanted: Wanted) -> RegisteredSchema | None:
         own = self._own(wanted)
-        if self._cache is None or (own is None and not wanted.schema_id and wanted.version is None):
+        is_fixed = wanted.schema_id or wanted.guid or wanted.version is not None
+        if self._cache is None or (own is None and not is_fixed):
             return None
         return self._cache.read(str(wanted) if own is None else _place_of(own))
 
@@ -217,6 +231,8 @@ class RegistrySource:
             return await self._load_own(own)
         if wanted.schema_id:
             return await self._load_id(wanted)
+        if wanted.guid:
+            return await self._load_guid(wanted)
         try:
             found = await self._client.version(wanted.subject, wanted.version)
         except RegistryError as error:
@@ -238,7 +254,15 @@ class RegistrySource:
             raise SchemaUnknownError(f"{wanted} is registered under no subject any more", where=self._client.where)
         record = parse_contract(text).subject
         subject, version = min(places, key=lambda one: (one[0] not in self._subjects, one[0] != record, one))
-        schema = RegisteredSchema(wanted.schema_id, text, subject, version)
+        schema = RegisteredSchema(wanted.schema_id, text, subject, version, guid=found.guid)
+        self._keep(str(wanted), schema)
+        return schema
+
+    async def _load_guid(self, wanted: Wanted) -> RegisteredSchema:
+        ids = await self._client.ids_of_guid(UUID(wanted.guid))
+        if not ids:
+            raise SchemaUnknownError(f"no schema has {wanted}", where=self._client.where)
+        schema = replace(await self._load_id(Wanted(ids[0])), guid=wanted.guid)
         self._keep(str(wanted), schema)
         return schema
 
@@ -253,7 +277,7 @@ class RegistrySource:
             found = await self._register(own)
         if found.version != own.version:
             raise _misnumbered(own, found.version)
-        schema = RegisteredSchema(found.schema_id, own.text, own.subject, found.version)
+        schema = RegisteredSchema(found.schema_id, own.text, own.subject, found.version, guid=found.guid)
         self._keep(_place_of(own), schema)
         return schema
 

@@ -71,9 +71,11 @@ class MarkedContracts:
         if known != self._known:
             self._index(known)
         found = self._by_mark.get(mark)
-        if not found:
-            raise SchemaUnknownError(f"no schema has {_shown(mark)}")
-        return found
+        if found:
+            return found
+        if mark.startswith(GUID_MAGIC):
+            return [self._source.by_guid(UUID(bytes=mark[1:]))]
+        raise SchemaUnknownError(f"no schema has {_shown(mark)}")
 
     def _index(self, known: tuple[Contract, ...]) -> None:
         by_mark: dict[bytes, list[Contract]] = {}

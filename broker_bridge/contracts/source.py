@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from typing import Protocol, TypeVar
+from uuid import UUID
 
 from broker_bridge.contracts.contract import Contract
 from broker_bridge.errors import SchemaPendingError
@@ -20,6 +21,9 @@ class SchemaSource(Protocol):
 
     def by_id(self, schema_id: int) -> Contract:
         """The contract of an id on the wire. Raises SchemaUnknownError."""
+
+    def by_guid(self, guid: UUID) -> Contract:
+        """The contract that a registry calls so. Raises SchemaUnknownError."""
 
     def get(self, subject: str, version: int | None = None) -> Contract:
         """One version of a subject, the latest without ``version``. Raises SchemaUnknownError."""
