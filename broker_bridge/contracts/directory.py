@@ -35,6 +35,7 @@ class SchemaDirectory:
         self.drafts: list[Contract] = []
         self._by_id: dict[int, Contract] = {}
         self._versions: dict[str, list[Contract]] = {}
+        self._content: dict[int, str | None] = {}
         self._load(drafts)
 
     def by_id(self, schema_id: int) -> Contract:
