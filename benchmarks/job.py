@@ -52,6 +52,10 @@ class Job:
 
     def config(self, **route: Any) -> BridgeConfig:
         """The bridge's settings for this job; with ``route`` keys, one route."""
+        return config_from({**self.servers(), "route": [self.route_section(**route)]})
+
+    def route_section(self, **route: Any) -> dict[str, Any]:
+        """The one route, with ``route`` keys over it; None takes a key away."""
         section = {
             "name": self.name,
             "topic": self.source,
@@ -60,7 +64,7 @@ class Job:
             "target": {"kind": "python", "handler": "benchmarks.peers.bridge:capture"},
             **route,
         }
-        return config_from({**self.servers(), "route": [{k: v for k, v in section.items() if v is not None}]})
+        return {key: value for key, value in section.items() if value is not None}
 
     def servers(self) -> dict[str, Any]:
         """The sections about servers, logs and health. The short session lets a second worker in quickly."""

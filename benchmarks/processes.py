@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from benchmarks.job import Job
 from benchmarks.scenario import WrongWorkError
@@ -82,10 +82,12 @@ def work(command: Sequence[str], name: str) -> Report:
 
 
 @contextlib.contextmanager
-def at_work(command: Sequence[str], name: str) -> Iterator[subprocess.Popen[str]]:
-    """The process while the block runs; it does not outlive the block."""
+def at_work(
+    command: Sequence[str], name: str, *, errors: int | IO[bytes] = subprocess.PIPE
+) -> Iterator[subprocess.Popen[str]]:
+    """The process while the block runs; it does not outlive the block. ``errors`` is where its stderr goes."""
     process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=HERE.parent
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=HERE.parent
     )
     try:
         yield process

@@ -42,13 +42,13 @@ async def always_fails(order: dict[str, Any]) -> dict[str, Any]:
 
 
 async def run(job: Job, watch: Stopwatch) -> None:
-    """Handle everything, until the last record is committed; as one of a crew, until told to stop."""
+    """Handle everything, until the last record is committed or until told to stop."""
     config = job.config(**(SETTINGS | job.options.get("route", {})))
     configure_logging(config.logging.level, config.logging.format, service="bench")
     await prepare(config, job)
     worker, stopped = make_worker(config), stop_at_sigterm()
     running = asyncio.create_task(worker.run())
-    while not stopped.is_set() and (watch.records < job.records or job.options.get("crew")):
+    while not stopped.is_set() and watch.records < job.records:
         await asyncio.sleep(LOOK_S)
         if running.done():
             running.result()

@@ -53,7 +53,7 @@ class Throughput(Scenario):
         limit_s = self._limit_s if name in SLOW else 3_600.0
         job = lab.job(trial, self._loaded.source.topic, self._loaded.records, limit_s=limit_s)
         if name == CREW:
-            figures = crew_figures(job, processes=2)
+            figures = crew_figures(job, processes=2, folder=lab.folder)
             check_results(trial.name, lab.values(job.results), self._loaded.expected)
         else:
             report = work(_command(name, job), trial.name)

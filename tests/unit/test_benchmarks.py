@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -14,14 +15,16 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.catalogue import SCENARIOS  # noqa: E402 - the path comes first
-from benchmarks.crew import together  # noqa: E402
-from benchmarks.job import PAYMENT, Source, answer, open_contracts  # noqa: E402
+from benchmarks.crew import Look, all_at_work, as_toml, together  # noqa: E402
+from benchmarks.job import PAYMENT, Job, Source, answer, open_contracts  # noqa: E402
 from benchmarks.meter import percentile  # noqa: E402
+from benchmarks.peers.bridge import SETTINGS  # noqa: E402
 from benchmarks.processes import Report, work  # noqa: E402
 from benchmarks.rounds import run_one  # noqa: E402
 from benchmarks.scenario import Contender, Figures, Metric, Point, Scenario, Trial, WrongWorkError  # noqa: E402
 from benchmarks.stopwatch import Stopwatch  # noqa: E402
 from benchmarks.verifying import check_keys, check_results  # noqa: E402
+from broker_bridge.config import config_from  # noqa: E402
 
 NO_LAB = cast(Any, None)
 CONTRACTS = open_contracts()
@@ -161,22 +164,47 @@ def test_the_same_source_is_filled_in_every_run_and_holds_what_it_says() -> None
     assert hot.count(b"customer-of-most") == 900
 
 
-def report(began_at: float, ended_at: float) -> Report:
-    return Report(records=1, results=1, began_at=began_at, ended_at=ended_at, cpu_s=1.0, rss_mb=10.0 * began_at)
+LOOKS = [(1.0, 0), (2.0, 400), (3.0, 500), (4.0, 500), (5.0, 700), (6.0, 900)]
+
+
+def looks() -> list[Look]:
+    return [Look(at, committed, cpu_s=at / 2, rss_mb=10 * at) for at, committed in LOOKS]
 
 
 def test_a_crew_is_as_fast_as_it_is_once_all_take_part() -> None:
-    progress = [(1.0, 0), (2.0, 400), (3.0, 500), (4.0, 500), (5.0, 700), (6.0, 900)]
-    figures = together([report(1.0, 5.9), report(2.5, 6.0)], progress)
+    figures = together(2.5, looks())
     # all work from 2.5 on; what is committed by 5.0 was done some time after 4.0
     assert figures["rate"] == pytest.approx((900 - 700) / (6.0 - 4.0))
-    assert (figures["cpu_us"], figures["rss_mb"]) == (pytest.approx(2.0 / 900 * 1e6), 25.0)
+    assert figures["cpu_us"] == pytest.approx((3.0 - 2.5) / (900 - 700) * 1e6)
+    assert figures["rss_mb"] == 60.0
 
 
-@pytest.mark.parametrize("second", [report(0.0, 0.0), report(5.5, 6.0)], ids=["had no work", "came too late"])
-def test_a_crew_of_which_one_did_everything_is_no_crew(second: Report) -> None:
+@pytest.mark.parametrize("began_at", [None, 5.5], ids=["one had no work", "one came too late"])
+def test_a_crew_of_which_one_did_everything_is_no_crew(began_at: float | None) -> None:
     with pytest.raises(WrongWorkError, match="the source is too short"):
-        together([report(1.0, 5.9), second], [(1.0, 0), (5.0, 700), (6.0, 900)])
+        together(began_at, looks())
+
+
+def test_a_crew_is_at_work_when_each_has_partitions() -> None:
+    lines = [
+        {"event": "partitions_assigned", "process": number, "partitions": names, "timestamp": f"1970-01-01T00:00:{at}Z"}
+        for number, names, at in [
+            (1, ["a/0", "a/1"], "10.0"),
+            (1, ["a/0"], "11.5"),
+            (2, [], "10.5"),
+            (2, ["a/1"], "12.0"),
+        ]
+    ]
+    assert all_at_work(lines, 2) == 12.0
+    assert all_at_work(lines[:3], 2) is None
+    assert all_at_work([{"event": "worker_started", "process": 1}], 1) is None
+
+
+def test_a_crews_file_says_what_the_job_says() -> None:
+    job = Job("127.0.0.1:1", "redis://127.0.0.1:2/0", "orders", "crew-1", 7)
+    read, wanted = config_from(tomllib.loads(as_toml(job))), job.config(**SETTINGS)
+    assert read.routes == wanted.routes
+    assert (read.kafka, read.redis, read.health) == (wanted.kafka, wanted.redis, wanted.health)
 
 
 def test_percentiles_are_values_that_were_measured() -> None:
