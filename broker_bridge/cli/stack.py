@@ -34,11 +34,12 @@ def data_dir_option(command: Command) -> Command:
 
 @click.group("stack")
 def group() -> None:
-    """Run a local Kafka and Redis: real servers, loopback only, no Docker needed.
+    """Run a local Kafka and Redis, and a schema registry: real servers, loopback only, no Docker needed.
 
     \b
     Example:
       broker-bridge stack up
+      broker-bridge stack up --registry
       broker-bridge stack status
       broker-bridge stack down --wipe
     """
@@ -53,6 +54,8 @@ def group() -> None:
     help="Kafka's port; of three nodes the first.  [default: a free one]",
 )
 @click.option("--redis-port", type=click.IntRange(1, 65_534), help="Redis' port.  [default: a free one]")
+@click.option("--registry", is_flag=True, help="A schema registry too: Apicurio, with the Confluent API.")
+@click.option("--registry-port", type=click.IntRange(1, 65_534), help="The registry's port.  [default: a free one]")
 @click.option(
     "--kafka-heap-mb", type=click.IntRange(192), help="Java heap of each node.  [default: 512; of three: 288]"
 )
@@ -81,6 +84,8 @@ def up(
     brokers: str,
     kafka_port: int | None,
     redis_port: int | None,
+    registry: bool,
+    registry_port: int | None,
     kafka_heap_mb: int | None,
     engine: Engine,
     compose_file: Path | None,
@@ -88,7 +93,7 @@ def up(
     boot_deadline_s: float,
     as_json: bool,
 ) -> None:
-    """Start Kafka and Redis and wait until both answer.
+    """Start Kafka and Redis, with --registry a schema registry too, and wait until all answer.
 
     They go on after this command ends, until `stack down`. The data of an earlier run in the folder is used again,
     and so are its ports while they are free.
@@ -97,9 +102,10 @@ def up(
     Examples:
       broker-bridge stack up
       broker-bridge stack up --brokers 3 --kafka-port 19092 --redis-port 16379 --json
+      broker-bridge stack up --registry --registry-port 8081
 
     \b
-    Exit status: 0 both answer · 2 wrong option, or a port is taken · 3 a program is missing
+    Exit status: 0 all answer · 2 wrong option, or a port is taken · 3 a program is missing
                  4 a server did not start; nothing is left running
     """
     spec = StackSpec(
@@ -107,6 +113,8 @@ def up(
         brokers=int(brokers),
         kafka_port=kafka_port,
         redis_port=redis_port,
+        registry=registry,
+        registry_port=registry_port,
         kafka_heap_mb=kafka_heap_mb,
         engine=engine,
         compose_file=compose_file,
@@ -143,7 +151,7 @@ def down(data_dir: Path, wipe: bool, as_json: bool) -> None:
 @data_dir_option
 @json_option
 def status(data_dir: Path, as_json: bool) -> ExitCode:
-    """Ask Kafka and Redis of this folder whether they answer.
+    """Ask every server of this folder whether it answers.
 
     \b
     Example:
@@ -169,6 +177,8 @@ def described(status: StackStatus) -> str:
         lines.append(f"  {server.name:<13} 127.0.0.1:{server.port:<5} {condition}{pid}{log}")
     if status.state == "running":
         variables = f"BROKER_BRIDGE_KAFKA__BOOTSTRAP={status.bootstrap} BROKER_BRIDGE_REDIS__URL={status.redis_url}"
+        if status.registry_url is not None:
+            variables += f" BROKER_BRIDGE_REGISTRY__URL={status.registry_url}"
         lines.append(f"Use it: export {variables}")
         lines.append("End it: broker-bridge stack down" + data_dir_argument(status))
     return "\n".join(lines)

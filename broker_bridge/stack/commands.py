@@ -9,6 +9,7 @@ from broker_bridge.stack import docker
 from broker_bridge.stack.kafka.jars import cached_jars
 from broker_bridge.stack.local import LocalStack
 from broker_bridge.stack.prerequisites import Progress, can_install, missing_tools
+from broker_bridge.stack.registry.archive import cached_runner
 from broker_bridge.stack.spec import StackSpec, StackStatus
 from broker_bridge.stack.state import exclusive, read_state, remove_data, write_state
 
@@ -31,7 +32,8 @@ def runs_natively(spec: StackSpec) -> bool:
     """With engine auto: natively wherever that is possible, in containers where only they are."""
     if spec.engine != "auto":
         return spec.engine == "native"
-    possible = not missing_tools(need_maven=cached_jars() is None) or (spec.install and can_install())
+    need_maven = cached_jars() is None or (spec.registry and cached_runner() is None)
+    possible = not missing_tools(need_maven=need_maven) or (spec.install and can_install())
     return possible or not docker.engine_answers()
 
 

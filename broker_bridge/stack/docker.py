@@ -15,8 +15,9 @@ from broker_bridge.errors import StackError, ToolMissingError
 from broker_bridge.stack.kafka.handshake import describe_cluster
 from broker_bridge.stack.prerequisites import Progress
 from broker_bridge.stack.redis_server import call
+from broker_bridge.stack.registry.server import is_ready, registry_url, set_first_level
 from broker_bridge.stack.spec import ServerStatus, StackSpec, StackStatus
-from broker_bridge.stack.state import KafkaNodeState, RedisState, StackState
+from broker_bridge.stack.state import KafkaNodeState, RedisState, RegistryState, StackState
 
 PROBE_TIMEOUT_S = 5
 COMPOSE_DEADLINE_S = 900
@@ -24,6 +25,7 @@ KAFKA_PORT = 9092
 REDIS_PORT = 6379
 CONTROLLER_PORT = 9093
 CLUSTER_ID = "YnJva2VyLWJyaWRnZS0wMQ"
+REGISTRY_PORT = 8081
 SERVICES = ["kafka", "redis"]
 
 
@@ -56,7 +58,7 @@ def compose_file(spec: StackSpec) -> Path:
 
 
 def start(spec: StackSpec, previous: StackState | None, *, progress: Progress) -> StackState:
-    """`docker compose up --wait` for Kafka and Redis. Raises StackError, ToolMissingError."""
+    """`docker compose up --wait` for Kafka, Redis and, if wanted, the registry. Raises StackError, ToolMissingError."""
     if spec.brokers != 1:
         raise StackError("the compose file has one Kafka node", remedy="use --engine native for three")
     if spec.tie_to_parent:
@@ -71,10 +73,14 @@ def start(spec: StackSpec, previous: StackState | None, *, progress: Progress) -
         kafka_heap_mb=spec.heap_mb,
         kafka=[KafkaNodeState(node_id=1, port=ports[0], controller_port=CONTROLLER_PORT)],
         redis=RedisState(port=ports[1]),
+        registry=RegistryState(port=spec.registry_port or REGISTRY_PORT) if spec.registry else None,
         compose_file=str(compose_file(spec)),
     )
-    progress(f"starting Kafka and Redis with docker compose ({state.compose_file})")
-    compose(state, "up", "--detach", "--wait", *SERVICES)
+    services = [*SERVICES, *(["registry"] if spec.registry else [])]
+    progress(f"starting {', '.join(services)} with docker compose ({state.compose_file})")
+    compose(state, "up", "--detach", "--wait", *services)
+    if state.registry is not None and not set_first_level(state.registry.port):
+        raise StackError("the registry does not take its first level", where=registry_url(state.registry.port))
     return state
 
 
@@ -92,25 +98,34 @@ def status(state: StackState, data_dir: Path) -> StackStatus:
         ServerStatus("Kafka", kafka_port, None, kafka, kafka, "docker compose logs kafka"),
         ServerStatus("Redis", redis_port, None, redis, redis, "docker compose logs redis"),
     ]
+    if state.registry is not None:
+        ready = is_ready(state.registry.port)
+        where = "docker compose logs registry"
+        servers.append(ServerStatus("Registry", state.registry.port, None, ready, ready, where))
+    answering = [server.answers for server in servers]
     return StackStatus(
-        state="running" if kafka and redis else "degraded" if kafka or redis else "stopped",
+        state="running" if all(answering) else "degraded" if any(answering) else "stopped",
         data_dir=str(data_dir),
         engine="docker",
         bootstrap=f"127.0.0.1:{kafka_port}",
         redis_url=f"redis://127.0.0.1:{redis_port}/0",
+        registry_url=registry_url(state.registry.port) if state.registry is not None else None,
         versions=state.versions,
         servers=servers,
     )
 
 
 def compose(state: StackState, *arguments: str) -> None:
-    command = ["docker", "compose", "-f", str(state.compose_file), *arguments]
+    profile = ["--profile", "registry"] if state.registry is not None else []
+    command = ["docker", "compose", "-f", str(state.compose_file), *profile, *arguments]
     environment = {
         **os.environ,
         "BRIDGE_KAFKA_PORT": str(state.kafka[0].port),
         "BRIDGE_REDIS_PORT": str(state.redis.port),
         "BRIDGE_KAFKA_HEAP_MB": str(state.kafka_heap_mb),
     }
+    if state.registry is not None:
+        environment["BRIDGE_REGISTRY_PORT"] = str(state.registry.port)
     try:
         done = subprocess.run(  # noqa: S603 - fixed words
             command, env=environment, capture_output=True, text=True, timeout=COMPOSE_DEADLINE_S, check=False

@@ -1,4 +1,4 @@
-"""The local stack: a real Kafka and a real Redis as ordinary processes of this machine.
+"""The local stack: a real Kafka, a real Redis and on request a schema registry, as ordinary processes.
 
 with LocalStack(StackSpec(tie_to_parent=True)) as stack:
     use(stack.kafka.bootstrap, stack.redis.url)
@@ -23,7 +23,9 @@ from broker_bridge.stack.plan import check_fixed_ports, plan_layout
 from broker_bridge.stack.prerequisites import Progress, Tools, existing, find_tools
 from broker_bridge.stack.processes import this_process
 from broker_bridge.stack.redis_server import RedisServer, server_version
-from broker_bridge.stack.server import Surroundings
+from broker_bridge.stack.registry.archive import APICURIO_VERSION, cached_runner, prepare_runner
+from broker_bridge.stack.registry.server import RegistryServer
+from broker_bridge.stack.server import Server, Surroundings
 from broker_bridge.stack.spec import ServerStatus, StackSpec, StackStatus
 from broker_bridge.stack.state import ProcessState, StackState, exclusive, read_state, remove_data, write_state
 
@@ -31,10 +33,12 @@ PORT_TRIES = 3
 
 
 class LocalStack:
-    """Kafka and Redis under one data folder. `kafka` and `redis` are there once it was started or attached."""
+    """Kafka and Redis under one data folder. `kafka` and `redis` are there once it was started or attached, `registry`
+    where the stack has one."""
 
     kafka: KafkaCluster
     redis: RedisServer
+    registry: RegistryServer | None = None
 
     def __init__(self, spec: StackSpec | None = None, *, progress: Progress | None = None) -> None:
         self.spec = spec or StackSpec()
@@ -51,7 +55,12 @@ class LocalStack:
         if state is None:
             remedy = f"start one: broker-bridge stack up --data-dir {data_dir}"
             raise StackError("no stack was started in this folder", where=str(data_dir), remedy=remedy)
-        spec = StackSpec(data_dir=data_dir, brokers=len(state.kafka), kafka_heap_mb=state.kafka_heap_mb)
+        spec = StackSpec(
+            data_dir=data_dir,
+            brokers=len(state.kafka),
+            kafka_heap_mb=state.kafka_heap_mb,
+            registry=state.registry is not None,
+        )
         stack = cls(spec, progress=progress)
         stack._adopt(state)
         return stack
@@ -67,10 +76,15 @@ class LocalStack:
     def redis_url(self) -> str:
         return self.redis.url
 
+    @property
+    def registry_url(self) -> str | None:
+        """The schema registry, None where the stack has none."""
+        return None if self.registry is None else self.registry.url
+
     # --- life ----------------------------------------------------------------------------------------------
 
     def start(self) -> Self:
-        """Start both and return once they answer.
+        """Start all and return once they answer.
 
         Raises StackError (it runs already, a server died, the folder is not writable), PortTakenError and
         ToolMissingError. Whatever was started by a failed call is ended again.
@@ -84,10 +98,11 @@ class LocalStack:
                     remedy="use it (broker-bridge stack status), end it (broker-bridge stack down), "
                     "or name another --data-dir",
                 )
-            self._tools = find_tools(
-                need_maven=cached_jars() is None, install=self.spec.install, progress=self._progress
-            )
+            need_maven = cached_jars() is None or (self.spec.registry and cached_runner() is None)
+            self._tools = find_tools(need_maven=need_maven, install=self.spec.install, progress=self._progress)
             prepare_jars(self._tools.mvn, progress=self._progress)
+            if self.spec.registry:
+                prepare_runner(self._tools.mvn, progress=self._progress)
             self._boot_on_free_ports(previous)
         return self
 
@@ -132,7 +147,7 @@ class LocalStack:
                 answers=server.is_running and server.answers(),
                 log=str(server.process.log_path),
             )
-            for server in (*self.kafka.brokers, self.redis)
+            for server in self._servers()
         ]
         tied_to = self._state.tied_to
         return StackStatus(
@@ -145,6 +160,7 @@ class LocalStack:
             engine=self._state.engine,
             bootstrap=self.bootstrap,
             redis_url=self.redis_url,
+            registry_url=self.registry_url,
             tied_to_pid=tied_to.pid if tied_to else None,
             versions=self._state.versions,
             servers=servers,
@@ -170,12 +186,16 @@ class LocalStack:
             self.kafka.launch()
             self._progress(f"starting Redis on 127.0.0.1:{self.redis.port}")
             self.redis.launch()
+            if self.registry is not None:
+                self._progress(f"starting the schema registry on {self.registry.url}")
+                self.registry.launch()
+                self.registry.wait_ready()
             self.redis.wait_ready()
             self.kafka.wait_ready()
-            # Only now: killed before this line, the start takes both with it.
-            self.redis.let_go()
-            self.kafka.let_go()
-            self._progress("Kafka and Redis answer")
+            # Only now: killed before this line, the start takes all with it.
+            for server in self._servers():
+                server.let_go()
+            self._progress("all answer" if self.registry is not None else "Kafka and Redis answer")
 
     @contextlib.contextmanager
     def _undone_on_failure(self) -> Iterator[None]:
@@ -189,7 +209,12 @@ class LocalStack:
                 raise StackError(detail, where=str(error.filename or self.data_dir), remedy=remedy) from error
             raise
 
+    def _servers(self) -> list[Server]:
+        return [*self.kafka.brokers, self.redis, *([] if self.registry is None else [self.registry])]
+
     def _stop_servers(self) -> None:
+        if self.registry is not None:
+            self.registry.stop()
         self.redis.stop()
         self.kafka.stop()
 
@@ -225,6 +250,16 @@ class LocalStack:
             surroundings=surroundings,
         )
         self.redis.process.identity = state.redis.process.identity() if state.redis.process else None
+        self.registry = None
+        if state.registry is not None:
+            self.registry = RegistryServer(
+                port=state.registry.port,
+                folder=self.data_dir / "registry",
+                runtime=self._registry_runtime,
+                surroundings=surroundings,
+            )
+            known_process = state.registry.process
+            self.registry.process.identity = known_process.identity() if known_process else None
 
     def _refresh(self) -> None:
         """Learn of servers that another process restarted since."""
@@ -232,7 +267,9 @@ class LocalStack:
         if on_disk is None or self._state is None or on_disk.run_id != self._state.run_id:
             return
         known = [*(node.process for node in on_disk.kafka), on_disk.redis.process]
-        for server, process in zip((*self.kafka.brokers, self.redis), known, strict=True):
+        if on_disk.registry is not None:
+            known.append(on_disk.registry.process)
+        for server, process in zip(self._servers(), known, strict=True):
             server.process.identity = process.identity() if process else None
 
     def _save(self) -> None:
@@ -245,7 +282,11 @@ class LocalStack:
                 for known, broker in zip(self._state.kafka, self.kafka.brokers, strict=True)
             ]
             redis = self._state.redis.model_copy(update={"process": ProcessState.of(self.redis.process.identity)})
-            self._state = self._state.model_copy(update={"kafka": kafka, "redis": redis})
+            registry = self._state.registry
+            if registry is not None and self.registry is not None:
+                now = ProcessState.of(self.registry.process.identity)
+                registry = registry.model_copy(update={"process": now})
+            self._state = self._state.model_copy(update={"kafka": kafka, "redis": redis, "registry": registry})
             on_disk = read_state(self.data_dir)
             if on_disk is not None and on_disk.run_id == self._state.run_id:
                 write_state(self.data_dir, self._state)
@@ -254,5 +295,10 @@ class LocalStack:
         jars = cached_jars() or prepare_jars(existing("mvn"), progress=self._progress)
         return (self._tools.java if self._tools else existing("java")), jars
 
+    def _registry_runtime(self) -> tuple[Path, Path]:
+        runner = cached_runner() or prepare_runner(existing("mvn"), progress=self._progress)
+        return (self._tools.java if self._tools else existing("java")), runner
+
     def _versions(self) -> dict[str, str]:
-        return {"kafka": KAFKA_VERSION, "redis": server_version(existing("redis-server"))}
+        found = {"kafka": KAFKA_VERSION, "redis": server_version(existing("redis-server"))}
+        return found | ({"registry": APICURIO_VERSION} if self.spec.registry else {})

@@ -7,7 +7,7 @@ from broker_bridge.stack.kafka.settings import new_cluster_id
 from broker_bridge.stack.ports import free_port, is_free
 from broker_bridge.stack.server import port_taken
 from broker_bridge.stack.spec import StackSpec
-from broker_bridge.stack.state import KafkaNodeState, RedisState, StackState
+from broker_bridge.stack.state import KafkaNodeState, RedisState, RegistryState, StackState
 
 
 class PortChooser:
@@ -15,8 +15,7 @@ class PortChooser:
 
     def __init__(self, spec: StackSpec) -> None:
         self._given = {*spec.fixed_kafka_ports(), *spec.relay_ports}
-        if spec.redis_port is not None:
-            self._given.add(spec.redis_port)
+        self._given |= {port for port in (spec.redis_port, spec.registry_port) if port is not None}
 
     def choose(self, fixed: int | None, before: int | None) -> int:
         """`fixed` as it is; `before` if it is still free; else one that is."""
@@ -33,8 +32,7 @@ class PortChooser:
 def check_fixed_ports(spec: StackSpec) -> None:
     """Ports that were asked for by number must be free. Raises PortTakenError."""
     wanted = [("Kafka", port) for port in spec.fixed_kafka_ports()]
-    if spec.redis_port is not None:
-        wanted.append(("Redis", spec.redis_port))
+    wanted += [(name, port) for name, port in (("Redis", spec.redis_port), ("Registry", spec.registry_port)) if port]
     for name, port in wanted:
         if not is_free(port):
             raise port_taken(name, port)
@@ -64,10 +62,14 @@ def plan_layout(spec: StackSpec, previous: StackState | None, *, keep_ports: boo
                 relay_port=spec.relay_ports[index] if spec.relay_ports else None,
             )
         )
+    redis = RedisState(port=ports.choose(spec.redis_port, before.redis.port if before else None))
+    earlier = before.registry if before else None
+    registry_port = ports.choose(spec.registry_port, earlier.port if earlier else None) if spec.registry else None
     return StackState(
         engine="native",
         cluster_id=previous.cluster_id if previous else new_cluster_id(),
         kafka_heap_mb=spec.heap_mb,
         kafka=nodes,
-        redis=RedisState(port=ports.choose(spec.redis_port, before.redis.port if before else None)),
+        redis=redis,
+        registry=None if registry_port is None else RegistryState(port=registry_port),
     )

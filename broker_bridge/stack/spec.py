@@ -18,15 +18,17 @@ class StackSpec:
     """The wish. Ports left out are free ones; with three brokers `kafka_port` is the first of three in a row.
 
     `tie_to_parent` ends the servers when this process ends, however it ends. `install` allows `apt-get` to bring
-    missing programs when run as root. `relay_ports`, one a node, gives each node a second listener that is advertised
-    at that port of loopback: for clients that come through a relay there. Raises UsageError when the values do not
-    make sense together.
+    missing programs when run as root. `registry` adds a schema registry. `relay_ports`, one a node, gives each node a
+    second listener that is advertised at that port of loopback: for clients that come through a relay there. Raises
+    UsageError when the values do not make sense together.
     """
 
     data_dir: Path = Path(".bridge/stack")
     brokers: int = 1
     kafka_port: int | None = None
     redis_port: int | None = None
+    registry: bool = False
+    registry_port: int | None = None
     kafka_heap_mb: int | None = None
     engine: Engine = "auto"
     tie_to_parent: bool = False
@@ -42,13 +44,23 @@ class StackSpec:
             raise UsageError(f"{self.brokers} node(s) need as many relay ports", where="relay_ports")
         if self.kafka_heap_mb is not None and self.kafka_heap_mb < 192:
             raise UsageError(f"Kafka does not live on {self.kafka_heap_mb} MB", where="kafka_heap_mb", remedy="≥ 192")
-        for name, port in (("kafka_port", self.kafka_port), ("redis_port", self.redis_port)):
+        wanted = {"kafka_port": self.kafka_port, "redis_port": self.redis_port, "registry_port": self.registry_port}
+        for name, port in wanted.items():
             if port is not None and not 1 <= port <= 65_535 - self.brokers:
                 raise UsageError(f"{port} is not a port", where=name)
-        if self.redis_port is not None and self.redis_port in self.fixed_kafka_ports():
-            raise UsageError(f"Kafka and Redis cannot share port {self.redis_port}", where="redis_port")
+        if self.registry_port is not None and not self.registry:
+            raise UsageError("there is no registry to give that port", where="registry_port", remedy="--registry")
+        self._check_shared_ports()
         if "," in str(self.folder) or "\n" in str(self.folder):
             raise UsageError("Kafka splits folder names at commas", where=str(self.folder), remedy="choose another")
+        if self.registry and ";" in str(self.folder):
+            raise UsageError("the registry splits folder names at ;", where=str(self.folder), remedy="choose another")
+
+    def _check_shared_ports(self) -> None:
+        taken = dict.fromkeys(self.fixed_kafka_ports(), "Kafka")
+        for name, port in (("Redis", self.redis_port), ("Registry", self.registry_port)):
+            if port is not None and taken.setdefault(port, name) != name:
+                raise UsageError(f"{taken[port]} and {name} cannot share port {port}", where=f"{name.lower()}_port")
 
     @property
     def folder(self) -> Path:
@@ -84,6 +96,7 @@ class StackStatus:
     engine: str | None = None
     bootstrap: str | None = None
     redis_url: str | None = None
+    registry_url: str | None = None
     tied_to_pid: int | None = None
     versions: dict[str, str] = field(default_factory=dict)
     servers: list[ServerStatus] = field(default_factory=list)

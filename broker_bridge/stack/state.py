@@ -59,6 +59,11 @@ class RedisState(_Part):
     process: ProcessState | None = None
 
 
+class RegistryState(_Part):
+    port: int = Port
+    process: ProcessState | None = None
+
+
 class StackState(_Part):
     """Everything a later command needs to know of a stack."""
 
@@ -70,6 +75,7 @@ class StackState(_Part):
     kafka_heap_mb: int = Field(ge=64)
     kafka: list[KafkaNodeState] = Field(min_length=1)
     redis: RedisState
+    registry: RegistryState | None = None
     tied_to: ProcessState | None = None
     compose_file: str | None = None
     versions: dict[str, str] = Field(default_factory=dict)
@@ -78,6 +84,8 @@ class StackState(_Part):
         """The servers whose processes are there, by name and pid."""
         named = [(f"Kafka node {node.node_id}", node.process) for node in self.kafka]
         named.append(("Redis", self.redis.process))
+        if self.registry is not None:
+            named.append(("Registry", self.registry.process))
         return [f"{name} (pid {one.pid})" for name, one in named if one is not None and one.identity().is_alive]
 
 
@@ -120,7 +128,8 @@ def remove_data(data_dir: Path) -> None:
     By name, not the whole folder: `--data-dir .` must not cost anyone their work.
     """
     try:
-        for pattern in ("kafka-[0-9]*", "redis", "redis.log*", STATE_FILE + "*", LOCK_FILE):
+        patterns = ("kafka-[0-9]*", "redis", "redis.log*", "registry", "registry.log*", STATE_FILE + "*", LOCK_FILE)
+        for pattern in patterns:
             for found in data_dir.glob(pattern):
                 if found.is_dir() and not found.is_symlink():
                     shutil.rmtree(found)

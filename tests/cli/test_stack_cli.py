@@ -16,6 +16,7 @@ from broker_bridge.errors import StackError
 from broker_bridge.stack.kafka.handshake import describe_cluster
 from broker_bridge.stack.ports import free_port
 from broker_bridge.stack.redis_server import call
+from broker_bridge.stack.registry.server import call as ask
 from broker_bridge.stack.state import read_state
 
 DEADLINE_S = 180.0
@@ -39,8 +40,8 @@ def folder(tmp_path: Path) -> Iterator[Path]:
         state = read_state(tmp_path / "stack")
     except StackError:  # a test damaged the file on purpose, and started nothing
         return
-    for part in [*state.kafka, state.redis] if state else []:
-        if part.process is not None:
+    for part in [*state.kafka, state.redis, state.registry] if state else []:
+        if part is not None and part.process is not None:
             part.process.identity().send(signal.SIGKILL)
 
 
@@ -56,9 +57,10 @@ def test_help_has_an_example(command: tuple[str, ...]) -> None:
 
 
 def test_up_status_down(folder: Path) -> None:
-    kafka_port, redis_port = free_port(), free_port()
+    kafka_port, redis_port, registry_port = free_port(), free_port(), free_port()
     where = ["--data-dir", str(folder)]
     ports = ["--kafka-port", str(kafka_port), "--redis-port", str(redis_port)]
+    ports += ["--registry", "--registry-port", str(registry_port)]
 
     up = stack_cli("up", *where, *ports, "--json")
     assert up.returncode == 0, up.stderr
@@ -67,10 +69,12 @@ def test_up_status_down(folder: Path) -> None:
     assert result["state"] == "running"
     assert result["bootstrap"] == f"127.0.0.1:{kafka_port}"
     assert result["redis_url"] == f"redis://127.0.0.1:{redis_port}/0"
-    assert result["versions"]["kafka"] == "4.4.0"
-    assert [(one["alive"], one["answers"]) for one in result["servers"]] == [(True, True), (True, True)]
+    assert result["registry_url"] == f"http://127.0.0.1:{registry_port}/apis/ccompat/v7"
+    assert (result["versions"]["kafka"], result["versions"]["registry"]) == ("4.4.0", "3.0.9")
+    assert [(one["alive"], one["answers"]) for one in result["servers"]] == [(True, True)] * 3
     assert describe_cluster(kafka_port, timeout_s=5) is not None
     assert call(redis_port, "PING").startswith(b"+PONG")
+    assert ask(registry_port, "GET", "/apis/ccompat/v7/config") == {"compatibilityLevel": "BACKWARD"}
 
     again = stack_cli("up", *where)
     assert again.returncode == 4
@@ -81,6 +85,7 @@ def test_up_status_down(folder: Path) -> None:
     status = stack_cli("status", *where)
     assert status.returncode == 0
     assert f"127.0.0.1:{kafka_port}" in status.stdout
+    assert f"BROKER_BRIDGE_REGISTRY__URL={result['registry_url']}" in status.stdout
     assert json.loads(stack_cli("status", *where, "--json").stdout) == result
 
     os.kill(result["servers"][1]["pid"], signal.SIGKILL)
@@ -92,6 +97,7 @@ def test_up_status_down(folder: Path) -> None:
     assert down.returncode == 0, down.stderr
     assert json.loads(down.stdout) == {"state": "stopped", "ran": True, "wiped": True, "data_dir": str(folder)}
     assert describe_cluster(kafka_port, timeout_s=1) is None
+    assert ask(registry_port, "GET", "/apis/ccompat/v7/config") is None
     assert not folder.exists()
 
     second_down = stack_cli("down", *where)
@@ -125,6 +131,7 @@ def test_status_where_nothing_was_started(folder: Path) -> None:
         ("up", "--engine", "podman"),
         ("up", "--kafka-heap-mb", "1"),
         ("up", "--kafka-port", "20000", "--redis-port", "20000"),
+        ("up", "--registry-port", "20000"),
         ("up", "--data-dir", "a,b"),
         ("down", "--hard"),
         ("status", "extra"),

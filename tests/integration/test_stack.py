@@ -31,6 +31,7 @@ def identities(data_dir: Path) -> list[ProcessIdentity]:
     state = read_state(data_dir)
     assert state is not None
     named = [*(node.process for node in state.kafka), state.redis.process]
+    named.append(state.registry.process if state.registry else None)
     return [one.identity() for one in named if one is not None]
 
 
@@ -223,7 +224,7 @@ PARENT = """
 import sys
 from pathlib import Path
 from broker_bridge.stack import LocalStack, StackSpec
-stack = LocalStack(StackSpec(data_dir=Path(sys.argv[1]), tie_to_parent=True)).start()
+stack = LocalStack(StackSpec(data_dir=Path(sys.argv[1]), registry=True, tie_to_parent=True)).start()
 print("up", flush=True)
 sys.stdin.read()
 """
@@ -235,7 +236,7 @@ def test_tied_servers_are_gone_when_the_parent_is_killed(own_dir: Path) -> None:
         assert parent.stdout is not None
         assert parent.stdout.readline() == "up\n"
         servers = identities(own_dir)
-        assert len(servers) == 2
+        assert len(servers) == 3
         assert all(identity.is_alive for identity in servers)
         parent.send_signal(signal.SIGKILL)
         assert all(identity.wait_gone(DEADLINE_S) for identity in servers)

@@ -21,6 +21,8 @@ from compose_spec import PyCompose
 
 from broker_bridge.config import load_config
 from broker_bridge.stack.kafka.settings import Node, server_properties
+from broker_bridge.stack.registry.archive import APICURIO_VERSION
+from broker_bridge.stack.registry.server import JAVA_OPTIONS, SETTINGS
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "compose" / "compose.yaml"
@@ -82,14 +84,15 @@ def test_docker_agrees_where_it_is_installed() -> None:
 
 
 def test_images_are_pinned_and_servers_come_back(services: dict[str, Any]) -> None:
-    assert set(services) == {"kafka", "redis", "topics", "worker"}
-    for name in ("kafka", "redis"):
+    assert set(services) == {"kafka", "redis", "registry", "topics", "worker"}
+    for name in ("kafka", "redis", "registry"):
         assert PINNED_IMAGE.fullmatch(services[name]["image"]), name
         assert services[name]["healthcheck"]["test"]
     assert services["kafka"]["image"] == "apache/kafka:4.4.0"
     assert {name: one["restart"] for name, one in services.items()} == {
         "kafka": "unless-stopped",
         "redis": "unless-stopped",
+        "registry": "unless-stopped",
         "worker": "unless-stopped",
         "topics": "no",
     }
@@ -153,6 +156,15 @@ def test_redis_is_set_as_in_the_native_stack(services: dict[str, Any]) -> None:
         "--save": "",
         "--maxmemory-policy": "noeviction",
     }
+
+
+def test_the_registry_is_set_as_in_the_native_stack_and_starts_only_when_wanted(services: dict[str, Any]) -> None:
+    registry = services["registry"]
+    assert registry["image"].endswith(f":{APICURIO_VERSION}")
+    assert registry["profiles"] == ["registry"]
+    environment = dict(registry["environment"])
+    assert environment.pop("JAVA_OPTS_APPEND").split() == list(JAVA_OPTIONS)
+    assert environment == {re.sub("[^A-Z]", "_", name.upper()): value for name, value in SETTINGS.items()}
 
 
 def test_the_workers_wait_for_what_they_need_and_get_time_to_drain(services: dict[str, Any]) -> None:

@@ -30,6 +30,11 @@ def all_ports(state: StackState) -> list[int]:
         ({"redis_port": 70_000}, "redis_port"),
         ({"kafka_port": 20_000, "brokers": 3, "redis_port": 20_002}, "share port 20002"),
         ({"data_dir": Path("a,b")}, "commas"),
+        ({"registry_port": 20_000}, "no registry"),
+        ({"registry": True, "registry_port": 0}, "registry_port"),
+        ({"registry": True, "registry_port": 20_000, "redis_port": 20_000}, "Redis and Registry cannot share"),
+        ({"registry": True, "registry_port": 20_000, "kafka_port": 20_000}, "Kafka and Registry cannot share"),
+        ({"registry": True, "data_dir": Path("a;b")}, "splits folder names at ;"),
     ],
 )
 def test_wishes_that_make_no_sense(wish: dict[str, Any], named: str) -> None:
@@ -49,6 +54,18 @@ def test_fixed_ports_are_kept_to() -> None:
     assert [node.port for node in layout.kafka] == [20_100, 20_101, 20_102]
     assert layout.redis.port == 20_110
     assert not {20_100, 20_101, 20_102, 20_110} & {node.controller_port for node in layout.kafka}
+
+
+def test_a_registry_is_planned_only_where_it_is_wanted() -> None:
+    assert plan_layout(StackSpec(), None).registry is None
+    before = plan_layout(StackSpec(registry=True), None)
+    assert before.registry is not None
+    assert before.registry.port not in all_ports(before)
+    after = plan_layout(StackSpec(registry=True), before)
+    assert after.registry == before.registry
+    fixed = plan_layout(StackSpec(registry=True, registry_port=20_120), before)
+    assert fixed.registry is not None
+    assert fixed.registry.port == 20_120
 
 
 def test_a_second_start_keeps_cluster_and_ports() -> None:

@@ -73,8 +73,11 @@ def _fetch(mvn: Path) -> None:
         options = [f"-Dartifact={ARTIFACT}", "-Dtransitive=false", f"-Ddest={archive}"]
         run_maven([str(mvn), "-q", "-B", FETCH_GOAL, *options], what="Apicurio Registry", cwd=Path(scratch))
         _check(archive)
-        with tarfile.open(archive) as packed:
-            packed.extractall(programs, filter="data")
+        try:
+            with tarfile.open(archive) as packed:
+                packed.extractall(programs, filter="data")
+        except tarfile.TarError as error:
+            raise StackError(f"the archive cannot be unpacked: {error}", where=ARTIFACT) from error
         sizes = {str(file.relative_to(programs)): _size(file) for file in programs.rglob("*") if file.is_file()}
         manifest = {"sha256": SHA256, "sizes": sizes}
         (programs / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
