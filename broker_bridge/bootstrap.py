@@ -91,8 +91,11 @@ def open_store(config: BridgeConfig) -> IdempotencyStore:
     )
 
 
-def open_codec(config: BridgeConfig, *, routes: Iterable[RouteConfig] = (), waits: bool = True) -> Codec:
-    """The contracts of ``[bridge] schemas``, or of ``[registry]``, and the upcasters.
+def open_codec(
+    config: BridgeConfig, *, routes: Iterable[RouteConfig] = (), waits: bool = True, drafts: bool = False
+) -> Codec:
+    """The contracts of ``[bridge] schemas``, or of ``[registry]``, and the upcasters. With ``drafts``, files without an
+    id are passed over.
 
     Of a registry, what ``routes`` name is fetched at once; later, a call waits for what it lacks only if ``waits``.
     Raises ``ContractError`` where the directory is damaged or a contract is not there, ``ConfigError`` where an
@@ -101,7 +104,7 @@ def open_codec(config: BridgeConfig, *, routes: Iterable[RouteConfig] = (), wait
     named = config.bridge.upcasters
     registry = _open_registry(config) if config.registry.url else None
     codec = Codec(
-        registry or SchemaDirectory(config.bridge.schemas),
+        registry or SchemaDirectory(config.bridge.schemas, drafts=drafts),
         naming=SubjectNaming(config.bridge.subjects),
         upcasters=load_upcasters(named) if named else None,
     )

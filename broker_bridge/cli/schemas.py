@@ -12,6 +12,7 @@ import click
 from broker_bridge.cli.exit_codes import ExitCode
 from broker_bridge.cli.output import emit, json_option, table
 from broker_bridge.cli.schema_options import SCHEMA_FILE, dir_option, mode_option
+from broker_bridge.cli.schemas_consumers import ask_consumers
 from broker_bridge.cli.schemas_fingerprint import fingerprint
 from broker_bridge.cli.schemas_lint import lint
 from broker_bridge.cli.schemas_model import model
@@ -83,27 +84,52 @@ def _row(contract: Contract) -> dict[str, Any]:
 @click.option(
     "--against", multiple=True, type=SCHEMA_FILE, metavar="OLD.avsc", help="An earlier version; repeat it, oldest last."
 )
+@click.option(
+    "--config", "config_path", type=click.Path(path_type=Path), help="Also say which of its routes NEW.avsc breaks."
+)
+@click.option("--live", is_flag=True, help="With --config: whether the records in Kafka would still decode.")
+@click.option(
+    "--samples", type=click.IntRange(1, 100_000), default=1_000, show_default=True, help="Newest records of each topic."
+)
 @mode_option
 @dir_option
 @json_option
-def check_(new: Path | None, against: Sequence[Path], mode: str, folder: Path, *, as_json: bool) -> int:
+def check_(
+    new: Path | None,
+    against: Sequence[Path],
+    config_path: Path | None,
+    samples: int,
+    mode: str,
+    folder: Path,
+    *,
+    live: bool,
+    as_json: bool,
+) -> int:
     """Say whether a schema may follow earlier ones; without arguments check a whole folder.
 
     The folder's check covers every file, id and hash, and each version against the versions before it.
+    With --config, NEW.avsc is held against the versions that are registered, unless --against names others, and each
+    route is told of that reads or writes it: which fails, at which field, and what to do first.
 
     \b
     Example:
       broker-bridge schemas check
       broker-bridge schemas check new.avsc --against v2.avsc --against v1.avsc --mode FULL_TRANSITIVE
+      broker-bridge schemas check new.avsc --config bridge.toml --live
     """
     chosen = Mode(mode)
+    if live and config_path is None:
+        raise UsageError("--live needs the routes whose topics are read", remedy="add --config bridge.toml")
+    consumers = ask_consumers(new, config_path, chosen, live=live, samples=samples) if new and config_path else None
     if new is None:
-        if against:
+        if against or config_path:
             raise UsageError(
-                "--against needs the schema that is to be checked",
+                "--against and --config need the schema that is to be checked",
                 remedy="broker-bridge schemas check NEW.avsc --against OLD.avsc",
             )
         checked, problems = _check_folder(SchemaDirectory(folder), chosen)
+    elif consumers is not None and not against:
+        checked, problems = 1, check(read_any(new), consumers.earlier, chosen)
     elif not against:
         raise UsageError(
             f"{new} is to be checked against nothing", remedy="name earlier versions with --against, oldest last"
@@ -116,9 +142,11 @@ def check_(new: Path | None, against: Sequence[Path], mode: str, folder: Path, *
         "mode": chosen.value,
         "checked": checked,
         "problems": [dataclasses.asdict(problem) for problem in problems],
+        **(consumers.as_json() if consumers else {}),
     }
-    emit(found, human=_verdict(checked, problems, chosen), as_json=as_json)
-    return ExitCode.NO if problems else ExitCode.OK
+    told = [_verdict(checked, problems, chosen), *(consumers.lines() if consumers else ())]
+    emit(found, human="\n".join(told), as_json=as_json)
+    return ExitCode.NO if problems or (consumers is not None and consumers.refuse) else ExitCode.OK
 
 
 def _check_folder(directory: SchemaDirectory, mode: Mode) -> tuple[int, list[Problem]]:
