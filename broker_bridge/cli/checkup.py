@@ -88,21 +88,27 @@ def read_findings(path: Path, *, config_needed: bool) -> tuple[BridgeConfig | No
 
 
 def schema_findings(config: BridgeConfig) -> list[Finding]:
-    """The schema folder, and every subject that routes name."""
+    """The schemas, in the folder or at the registry, every contract that routes name, and the upcasters."""
+    from broker_bridge.bootstrap import open_codec
+
     try:
-        schemas = SchemaDirectory(config.bridge.schemas)
+        codec = open_codec(config)
     except BridgeError as error:
         return [failure("schemas", error)]
     found: list[Finding] = []
     for route in config.routes:
-        for section in (route.contract, route.output):
+        for topic, section in ((route.topic, route.contract), (route.output and route.output.topic, route.output)):
             if section is None:
                 continue
             try:
-                schemas.get(section.subject, section.version)
+                codec.contract_for(topic or "", section.subject, section.version)
             except BridgeError as error:
                 found.append(failure("schemas", error, about=f"route {route.name}"))
-    return found or [Finding("schemas", "ok", f"{len(schemas.subjects())} subjects in {config.bridge.schemas}")]
+    if found:
+        return found
+    if isinstance(codec.source, SchemaDirectory):
+        return [Finding("schemas", "ok", f"{len(codec.source.subjects())} subjects in {config.bridge.schemas}")]
+    return [Finding("schemas", "ok", f"every route's contracts are at {', '.join(config.registry.urls)}")]
 
 
 async def kafka_findings(config: BridgeConfig) -> list[Finding]:
