@@ -87,6 +87,12 @@ GOALS = (
         "{:.2f} ×",
         at_least=0.9,
     ),
+    Goal(
+        "HTTP delivery in batches at least 2 × the loop by hand, which sends single requests",
+        _share("http", "rate", "bridge_batch", "http_loop"),
+        "{:.2f} ×",
+        at_least=2.0,
+    ),
     Goal("memory below 150 MB a process at any backlog", _most_memory, "{:.0f} MB", at_most=150),
     Goal("CPU a message flat within 10 % over the backlog", _dearest_over_cheapest, "{:.0f} %", at_most=10),
 )

@@ -30,3 +30,11 @@ def payments_kafka() -> Path:
     folder = ROOT / "examples" / "payments"
     _build(["cargo", "build", "--quiet", "--features", "kafka", "--bin", "payments-kafka"], folder)
     return folder / "target" / "debug" / "payments-kafka"
+
+
+@pytest.fixture(scope="session")
+def payments() -> Path:
+    """The Rust service ``payments``."""
+    folder = ROOT / "examples" / "payments"
+    _build(["cargo", "build", "--quiet", "--bin", "payments"], folder)
+    return folder / "target" / "debug" / "payments"
