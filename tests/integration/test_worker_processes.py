@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -23,6 +24,15 @@ def shop(tmp_path: Path, kafka_bootstrap: str, redis_url: str, unique: str) -> I
     made.make_topics()
     yield made
     made.close()
+    end_what_runs_in(tmp_path)
+
+
+def end_what_runs_in(folder: Path) -> None:
+    """Processes that outlived their parent, though they should not have."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (process / "cwd").readlink() == folder and (found := identify(int(process.name))) is not None:
+                found.send(signal.SIGKILL)
 
 
 def lives(shop: Shop, worker: Worker, number: int) -> list[ProcessIdentity | None]:
