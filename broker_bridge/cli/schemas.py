@@ -16,6 +16,8 @@ from broker_bridge.cli.schemas_consumers import ask_consumers
 from broker_bridge.cli.schemas_fingerprint import fingerprint
 from broker_bridge.cli.schemas_lint import lint
 from broker_bridge.cli.schemas_model import model
+from broker_bridge.cli.schemas_pull import pull
+from broker_bridge.cli.schemas_push import push
 from broker_bridge.cli.schemas_serve import serve
 from broker_bridge.contracts import golden as vectors
 from broker_bridge.contracts.any_schema import read_any
@@ -42,6 +44,8 @@ def group() -> None:
 
 
 group.add_command(serve)
+group.add_command(push)
+group.add_command(pull)
 group.add_command(lint)
 group.add_command(fingerprint)
 group.add_command(model)

@@ -25,13 +25,15 @@ LARGEST_BYTES: Final = 1 << 20
 _PLACE = re.compile(r"\s*\(at (?:line (\d+), column \d+|end of document)\)$")
 
 
-def load_config(path: Path, environ: Mapping[str, str]) -> BridgeConfig:
+def load_config(path: Path, environ: Mapping[str, str], *, may_miss: bool = False) -> BridgeConfig:
     """The configuration in ``path`` with the ``BROKER_BRIDGE_<SECTION>__<FIELD>`` variables of ``environ`` over it.
+
+    With ``may_miss`` a file that is not there is taken for an empty one.
 
     Raises ``ConfigError`` that lists every problem: key, line, value given, remedy; ``UnsafeSettingsError`` where the
     only problems are settings that would break the guarantee.
     """
-    text = _read(path)
+    text = "" if may_miss and not path.exists() else _read(path)
     try:
         raw: dict[str, Any] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -118,7 +118,7 @@ class SchemaDirectory:
                 remedy=f"restore the file (git log -p), and put the change into v{contract.version + 1}.avsc",
             )
 
-    def adopt(self, subject: str, version: int, text: str, schema_id: int) -> Contract:
+    def adopt(self, contract: Contract, schema_id: int) -> Contract:
         """Enter a version under the id that a registry gave it; its file is written where there is none yet.
 
         Asking again changes nothing. Raises ContractError, and writes nothing, where the id or the version stands for
@@ -126,10 +126,11 @@ class SchemaDirectory:
         """
         with locked(self.path):
             fresh = SchemaDirectory(self.path, drafts=True)
-            draft = parse_contract(text, subject=subject, version=version)
+            subject, version = contract.subject, contract.version
             known = fresh._versions.get(subject, [])
             holder = fresh._by_id.get(schema_id)
-            if version <= len(known) and holder is known[version - 1] and sameness(holder.text) == sameness(text):
+            is_there = version <= len(known) and holder is known[version - 1]
+            if holder is not None and is_there and sameness(holder.text) == sameness(contract.text):
                 return holder
             if holder is not None:
                 raise ContractError(
@@ -141,7 +142,7 @@ class SchemaDirectory:
                     f"{subject} has {len(known)} versions with an id, so {version} is not the next",
                     where=str(self.path),
                 )
-            fresh._enter(fresh._written(draft), schema_id)
+            fresh._enter(replace(fresh._written(contract), guid=contract.guid), schema_id)
             self._reload()
         return self.by_id(schema_id)
 

@@ -158,17 +158,17 @@ class RegistryClient:
         found = await self._call("POST", f"/subjects/{_quoted(subject)}/versions", {"schema": text})
         return self._id(found)
 
-    async def incompatibilities(self, subject: str, text: str) -> list[str]:
-        """Why the schema may not follow the latest version of its subject; empty where it may."""
+    async def incompatibilities(self, subject: str, text: str) -> list[str] | None:
+        """Why the schema may not follow the latest version of its subject; None where it may. Some registries give no
+        reasons."""
         path = f"/compatibility/subjects/{_quoted(subject)}/versions/latest?verbose=true"
         found = await self._call("POST", path, {"schema": text})
         if not isinstance(found, dict) or not isinstance(found.get("is_compatible"), bool):
             raise self._garbage("no is_compatible")
         if found["is_compatible"]:
-            return []
+            return None
         messages = found.get("messages")
-        told = [_shown(str(one)) for one in messages] if isinstance(messages, list) else []
-        return told or ["the registry gives no reason"]
+        return [_shown(str(one)) for one in messages] if isinstance(messages, list) else []
 
     async def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         timeout = aiohttp.ClientTimeout(total=self._section.timeout_ms / 1000)

@@ -8,11 +8,12 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from schema_folder import SCHEMAS, record, write_folder
 
-from broker_bridge.contracts import Mode, SchemaDirectory, parse_contract
+from broker_bridge.contracts import Contract, Mode, SchemaDirectory, parse_contract
 from broker_bridge.errors import BridgeError, ContractError, IncompatibleError, NotFoundError, SchemaUnknownError
 
 
@@ -152,13 +153,18 @@ def test_an_edit_that_the_canonical_form_leaves_out_is_noticed(tmp_path: Path, b
 def test_a_version_is_entered_under_the_id_that_a_registry_gave_it(tmp_path: Path) -> None:
     write_folder(tmp_path, record())
     directory = SchemaDirectory(tmp_path, drafts=True)
+
+    def version_of(version: int, text: str) -> Contract:
+        return parse_contract(text, subject="T", version=version, guid=UUID(int=version))
+
     text = json.dumps(record(("x", "int", 1)))
-    assert directory.adopt("T", 2, text, 40) is directory.by_id(40)
+    assert directory.adopt(version_of(2, text), 40) is directory.by_id(40)
     assert (tmp_path / "T" / "v2.avsc").read_text(encoding="utf-8") == text
-    assert directory.adopt("T", 2, text, 40).schema_id == 40, "again"
+    assert directory.adopt(version_of(2, text), 40).schema_id == 40, "again"
     third = draft(tmp_path, 3, record(("x", "int", 2)))
-    assert directory.adopt("T", 3, third.read_text(encoding="utf-8"), 7).where == str(third)
+    assert directory.adopt(version_of(3, third.read_text(encoding="utf-8")), 7).where == str(third)
     assert [one.schema_id for one in SchemaDirectory(tmp_path).versions("T")] == [1, 40, 7]
+    assert directory.by_guid(UUID(int=2)).schema_id == 40
     before = (tmp_path / "ids.jsonl").read_bytes()
     for version, other, schema_id, said in (
         (4, record(("x", "int", 4)), 40, "id 40 is that of T version 2"),
@@ -167,7 +173,7 @@ def test_a_version_is_entered_under_the_id_that_a_registry_gave_it(tmp_path: Pat
         (2, record(("x", "int", 9)), 40, "id 40 is that of"),
     ):
         with pytest.raises(ContractError, match=said):
-            directory.adopt("T", version, json.dumps(other), schema_id)
+            directory.adopt(version_of(version, json.dumps(other)), schema_id)
     assert (tmp_path / "ids.jsonl").read_bytes() == before
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -52,7 +53,10 @@ async def test_schemas_by_id_and_by_subject(registry: RegistryStub) -> None:
     assert await asked.versions("n.T") == [1]
     assert (await asked.lookup("n.T", first.text)).schema_id == 1
     assert await asked.register("n.T", first.text) == 1
-    assert await asked.incompatibilities("n.T", first.text) == []
+    assert await asked.incompatibilities("n.T", first.text) is None
+    for refused in (["a was removed"], []):
+        registry.misbehaves = [answers(200, json.dumps({"is_compatible": False, "messages": refused}))]
+        assert await asked.incompatibilities("n.T", first.text) == refused
 
 
 @pytest.mark.parametrize(
