@@ -6,8 +6,6 @@ and an id stands for one version of one subject.
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
@@ -19,6 +17,7 @@ from broker_bridge.contracts.registry_values import Refused, Reply, Request, ref
 from broker_bridge.contracts.schema_marks import guid_of
 from broker_bridge.contracts.schema_tree import load_json
 from broker_bridge.contracts.served_folder import ServedFolder
+from broker_bridge.contracts.submitted_schema import require_subject, submitted_text
 from broker_bridge.errors import (
     ContractError,
     FolderBusyError,
@@ -29,11 +28,6 @@ from broker_bridge.errors import (
 )
 
 Answer = Callable[..., Any]
-SUBJECT: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,248}")
-"""Names of topics and of Avro types, and what strategies make of them; each is also the name of a folder."""
-
-MAX_JSON_DEPTH: Final = 200
-"""Of a schema's text, properties nobody knows included: what is accepted here, every later load must get through."""
 
 
 class RegistryApi:
@@ -178,27 +172,7 @@ class RegistryApi:
         return answer
 
     def _schema_of(self, request: Request, subject: str) -> str:
-        """The body's schema, valid and laid out as files are. Raises Refused."""
-        _require_subject(subject)
-        given = request.fields()
-        kind = given.get("schemaType") or "AVRO"
-        if kind != "AVRO":
-            refuse(api.SCHEMA_INVALID, f"schemaType is {kind!r}: this directory holds AVRO only")
-        for name in ("metadata", "ruleSet"):
-            if given.get(name):
-                refuse(api.SCHEMA_INVALID, f"{name} is not kept here: register the schema without it")
-        if any(given.get(name) not in (None, 0, -1) for name in ("id", "version")):
-            refuse(api.NOT_PERMITTED, "the directory gives ids and versions itself: leave id and version out")
-        if given.get("references"):
-            refuse(api.SCHEMA_INVALID, "references are not kept here: define the named types in the schema itself")
-        schema = given.get("schema")
-        if not isinstance(schema, str) or not schema.strip():
-            refuse(api.SCHEMA_INVALID, "the body has no schema: it is a text of JSON under the key 'schema'")
-        try:
-            parse_contract(schema, subject=subject)
-            return _laid_out(schema)
-        except ContractError as error:
-            refuse(api.SCHEMA_INVALID, f"the schema is not valid: {error}")
+        return submitted_text(request, subject, self._folder.directory())
 
     # --- rules ---------------------------------------------------------------------------------------------
 
@@ -213,7 +187,7 @@ class RegistryApi:
         if not isinstance(wanted, str) or wanted.upper() not in Mode.__members__:
             refuse(api.LEVEL_INVALID, f"{wanted!r} is no compatibility level: {', '.join(Mode.__members__)}")
         if subject is not None:
-            _require_subject(subject)
+            require_subject(subject)
         self._require_writable()
         level = Mode(wanted.upper())
         self._folder.change_levels(lambda levels: levels.with_level(subject, level))
@@ -340,35 +314,3 @@ def _described(contract: Contract) -> dict[str, Any]:
         **_registered(contract),
         "schema": contract.text.strip(),
     }
-
-
-def _laid_out(schema: str) -> str:
-    """The text as a file to review and commit. Raises ContractError where JSON cannot hold it."""
-    found = load_json(schema)
-    if _deeper(found, MAX_JSON_DEPTH):
-        raise ContractError(f"objects and lists are nested more than {MAX_JSON_DEPTH} deep", where="schema")
-    try:
-        text = json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        text.encode()
-    except ValueError as error:
-        raise ContractError(f"the schema is not valid JSON: {error}", where="schema") from error
-    return text
-
-
-def _deeper(value: Any, limit: int) -> bool:
-    """Whether JSON is nested more than ``limit`` deep."""
-    level = [value]
-    for _ in range(limit):
-        inner: list[Any] = []
-        for one in level:
-            inner += one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
-        level = inner
-    return any(isinstance(one, dict | list) for one in level)
-
-
-def _require_subject(subject: str) -> None:
-    if not SUBJECT.fullmatch(subject):
-        refuse(
-            api.SUBJECT_INVALID,
-            f"the subject {subject!r} is no name of a folder here: letters, digits, '.', '_' and '-', at most 249",
-        )

@@ -256,6 +256,52 @@ def test_nulls_that_clients_send(client: Client) -> None:
     assert client.register(f"/subjects/{NEW}/versions", body) == 4
 
 
+# --- references ------------------------------------------------------------------------------------------
+
+MONEY = record(("amount", "long"), ("unit", {"type": "enum", "name": "Unit", "symbols": ["EUR"]}), name="Money")
+PRICED = record(("net", "shop.Money"), ("gross", "Money"), ("unit", "Unit"), name="Priced", namespace="shop")
+OF_MONEY = {"name": "shop.Money", "subject": "shop.Money", "version": 1}
+
+
+def test_types_of_other_subjects_are_written_into_the_file(client: Client) -> None:
+    client("POST", "/subjects/shop.Money/versions", schema({**MONEY, "namespace": "shop"}))
+    body = schema(PRICED, references=[OF_MONEY])
+    status, answer = client("POST", f"/subjects/{NEW}/versions", body)
+    assert (status, answer["id"]) == (200, 5)
+    found = json.loads(client("GET", "/schemas/ids/5")[1]["schema"])
+    net, gross, unit = (field["type"] for field in found["fields"])
+    assert (net["name"], net["fields"][1]["type"]["symbols"]) == ("shop.Money", ["EUR"])
+    assert (gross, unit) == ("shop.Money", "shop.Unit")
+    assert SchemaDirectory(client.folder).get(NEW).names == {"shop.Priced", "shop.Money", "shop.Unit"}
+    assert client("POST", f"/subjects/{NEW}/versions", body)[1]["id"] == 5
+    assert client("POST", f"/subjects/{NEW}", body)[1]["version"] == 1
+    assert client("POST", f"/subjects/{NEW}", schema(found))[1]["version"] == 1, "the same, said at once"
+    latest = schema(PRICED, references=[{**OF_MONEY, "version": -1}])
+    assert client("POST", f"/compatibility/subjects/{NEW}/versions/latest", latest)[1] == {"is_compatible": True}
+
+
+@pytest.mark.parametrize(
+    "references",
+    [
+        [{**OF_MONEY, "version": 2}],
+        [{**OF_MONEY, "subject": "none"}],
+        [{**OF_MONEY, "name": "shop.Coin"}],
+        [{**OF_MONEY, "version": "1"}],
+        [{"name": "shop.Money"}],
+        ["shop.Money"],
+        {"shop.Money": 1},
+        5,
+    ],
+)
+def test_references_that_lead_nowhere(client: Client, references: Any) -> None:
+    client("POST", "/subjects/shop.Money/versions", schema({**MONEY, "namespace": "shop"}))
+    before = (client.folder / "ids.jsonl").read_bytes()
+    assert client.code("POST", f"/subjects/{NEW}/versions", schema(PRICED, references=references)) == 42201
+    assert client.code("POST", f"/subjects/{NEW}/versions", schema("{", references=[OF_MONEY])) == 42201
+    assert client.code("POST", f"/subjects/{NEW}/versions", schema({"type": []}, references=[OF_MONEY])) == 42201
+    assert (client.folder / "ids.jsonl").read_bytes() == before
+
+
 # --- compatibility ---------------------------------------------------------------------------------------
 
 
