@@ -109,13 +109,30 @@ def test_processes_drain_and_end_when_their_parent_is_killed(shop: Shop) -> None
     assert sorted(drained) == [1, 2]
 
 
-def test_what_no_restart_mends_is_told_with_the_process_and_ends_all(shop: Shop) -> None:
-    shop.config_path.write_text(shop.config_path.read_text().replace("effects:apply", "effects:nothing"))
+@pytest.mark.parametrize(
+    ("right", "wrong", "status", "told"),
+    [
+        ("effects:apply", "effects:nothing", 2, "error[config_invalid]: worker process "),
+        ("redis://", "redis://127.0.0.1:1/0?", 4, "error[redis_unavailable]: worker process "),
+    ],
+    ids=["no such handler", "no Redis"],
+)
+def test_what_no_restart_mends_is_told_with_the_process_and_ends_all(
+    shop: Shop, right: str, wrong: str, status: int, told: str
+) -> None:
+    shop.config_path.write_text(shop.config_path.read_text().replace(right, wrong))
     worker = shop.start_worker(processes=2)
-    assert worker.wait(60) == 2
+    assert worker.wait(60) == status
     log = (shop.folder / "worker-0.log").read_text()
-    assert "error[config_invalid]: worker process " in log
-    assert "effects has no 'nothing'" in log
+    assert told in log
+    assert len([line for line in shop.log_of(worker) if line["event"] == "process_started"]) == 2, "none started again"
+
+
+def test_a_stop_before_the_processes_have_begun_is_no_failure(shop: Shop) -> None:
+    worker = shop.start_worker(processes=2)
+    running(shop, worker)
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(30) == 0
 
 
 def test_a_port_that_is_taken_is_told_before_anything_starts(shop: Shop) -> None:
