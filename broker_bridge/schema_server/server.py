@@ -26,6 +26,8 @@ from broker_bridge.observability.logging import get_logger
 LARGEST_BODY_BYTES: Final = 1024 * 1024
 """Of a request; the schemas of a large company are some hundred kilobytes."""
 BODY_WITHIN_S: Final = 10.0
+LINGER_S: Final = 1.0
+"""How long the rest of a body is taken after it was refused, so that its sender reads why."""
 STOP_WITHIN_S: Final = 2.0
 MEDIA_TYPE: Final = "application/vnd.schemaregistry.v1+json"
 ACCEPTED: Final = frozenset(
@@ -58,8 +60,10 @@ class SchemaServer:
     async def start(self) -> None:
         """Listen. Raises ``PortTakenError``, or ``ConfigError`` where the address is not one of this machine."""
         app = web.Application(middlewares=[_as_error], client_max_size=LARGEST_BODY_BYTES)
-        app.router.add_route("*", "/{path:.*}", self._answer)
-        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=STOP_WITHIN_S)
+        app.router.add_route("*", r"/{path:[\s\S]*}", self._answer)
+        runner = web.AppRunner(
+            app, access_log=None, handle_signals=False, shutdown_timeout=STOP_WITHIN_S, lingering_time=LINGER_S
+        )
         await runner.setup()
         try:
             await web.TCPSite(runner, self._host, self._wanted_port).start()
