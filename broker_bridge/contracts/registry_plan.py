@@ -68,9 +68,14 @@ async def readable(client: RegistryClient, found: RegisteredSchema) -> Contract:
         subject=found.subject,
         version=found.version,
         schema_id=found.schema_id,
-        guid=UUID(found.guid) if found.guid else None,
+        guid=guid_in(found),
         where=where,
     )
+
+
+def guid_in(found: RegisteredSchema) -> UUID | None:
+    """What the registry calls a schema, where it has GUIDs."""
+    return UUID(found.guid) if found.guid else None
 
 
 def differs(one: Contract, other: Contract) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from itertools import groupby
 
 from broker_bridge.contracts.compatibility import Mode, check, describe
 from broker_bridge.contracts.contract import Contract
 from broker_bridge.contracts.directory import SchemaDirectory
 from broker_bridge.contracts.registry_client import RegistryClient
-from broker_bridge.contracts.registry_plan import Action, Plan, Step, differs, readable, reason
+from broker_bridge.contracts.registry_plan import Action, Plan, Step, differs, guid_in, readable, reason
 from broker_bridge.errors import ContractError, SchemaUnknownError
 
 Told = Callable[[Step], None]
@@ -59,6 +60,8 @@ class Push:
             if step.action is Action.REGISTER:
                 schema_id = await self._client.register(own.subject, own.text)
             assert schema_id is not None
+            if not own.schema_id:
+                own = replace(own, guid=guid_in(await self._client.schema(schema_id)))
             self._enter(own, schema_id)
             told(Step(step.action, step.subject, step.version, schema_id))
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from registry_stub import RegistryStub, answers
@@ -84,10 +85,11 @@ async def test_a_draft_gets_the_registrys_id(registry: RegistryStub, tmp_path: P
     assert told(await push(registry, folder))[1] == ("register", "n.T", 2, None)
     assert ids(folder) == [(1, "n.T", 1), (90, "n.T", 2)]
     third = V2 | {"doc": "third"}
-    registry.add("n.T", third)
+    registry.add("n.T", third, guid=str(UUID(int=7)))
     add_draft(folder, 3, third)
     assert told(await push(registry, folder))[2] == ("enter id", "n.T", 3, 91)
     assert ids(folder)[2] == (91, "n.T", 3)
+    assert SchemaDirectory(folder).by_guid(UUID(int=7)).schema_id == 91
 
 
 async def test_only_the_subjects_that_are_named(registry: RegistryStub, tmp_path: Path) -> None:
