@@ -12,6 +12,7 @@ pub mod batch;
 pub mod command_line;
 pub mod delivery;
 pub mod effect_log;
+pub mod events;
 pub mod faults;
 pub mod group_commit;
 pub mod ledger;

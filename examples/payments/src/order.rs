@@ -1,45 +1,12 @@
 //! The order that arrives: `shop.OrderPlaced` as JSON.
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::problem::Problem;
 
 /// `shop.OrderPlaced`, versions 1 and 2. Fields that this service does not know are ignored: a later version of the
-/// contract may add some.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-pub struct OrderPlaced {
-    pub order_id: String,
-    pub customer_id: String,
-    pub amount_cents: i64,
-    pub currency: Currency,
-    /// Milliseconds since the epoch.
-    pub placed_at: i64,
-    pub note: Option<String>,
-    pub lines: Vec<OrderLine>,
-    /// Added in version 2.
-    #[serde(default = "default_channel")]
-    pub channel: String,
-}
-
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-pub struct OrderLine {
-    pub sku: String,
-    pub quantity: i32,
-}
-
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum Currency {
-    Eur,
-    Usd,
-    Gbp,
-    Other,
-}
-
-fn default_channel() -> String {
-    "web".into()
-}
+/// contract may add some. `placed_at` is milliseconds since the epoch.
+pub use crate::events::{Currency, OrderLine, OrderPlaced};
 
 impl OrderPlaced {
     /// Reads an order; the problem names the field at fault, such as `lines[0].quantity`.
