@@ -98,11 +98,12 @@ def open_codec(
     id are passed over.
 
     Of a registry, what ``routes`` name is fetched at once; later, a call waits for what it lacks only if ``waits``.
+    That is for commands, which register nothing either.
     Raises ``ContractError`` where the directory is damaged or a contract is not there, ``ConfigError`` where an
     upcaster cannot be, ``RegistryError`` where the registry is away and nothing was kept.
     """
     named = config.bridge.upcasters
-    registry = _open_registry(config) if config.registry.url else None
+    registry = _open_registry(config, may_register=not waits) if config.registry.url else None
     codec = Codec(
         registry or SchemaDirectory(config.bridge.schemas, drafts=drafts),
         naming=SubjectNaming(config.bridge.subjects),
@@ -115,7 +116,7 @@ def open_codec(
     return codec
 
 
-def _open_registry(config: BridgeConfig) -> RegistrySource:
+def _open_registry(config: BridgeConfig, *, may_register: bool) -> RegistrySource:
     from broker_bridge.contracts.registry_cache import SchemaCache
     from broker_bridge.contracts.registry_client import RegistryClient
     from broker_bridge.contracts.registry_source import RegistrySource
@@ -125,7 +126,7 @@ def _open_registry(config: BridgeConfig) -> RegistrySource:
         RegistryClient(section),
         cache=SchemaCache(section.cache, section.urls) if section.cache is not None else None,
         folder=SchemaDirectory(folder, drafts=True) if folder.is_dir() else None,
-        auto_register=section.auto_register,
+        auto_register=section.auto_register and may_register,
         unknown_ttl_s=section.unknown_ttl_ms / 1000,
     )
 

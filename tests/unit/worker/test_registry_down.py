@@ -12,6 +12,7 @@ import pytest
 from registry_stub import RegistryStub, answers
 
 from broker_bridge import Bridge, Event
+from broker_bridge.bootstrap import open_codec
 from broker_bridge.config import config_from
 from broker_bridge.errors import SchemaUnknownError
 from broker_bridge.headers import IDEMPOTENCY_KEY
@@ -147,3 +148,16 @@ async def test_a_producer_waits_for_the_schema_it_writes_under(registry: Registr
         )
         assert world.values("u") == [{"a": 1}]
     assert isinstance(answered[1], SchemaUnknownError)
+
+
+def test_a_command_that_only_looks_registers_nothing(registry: RegistryStub, tmp_path: Path) -> None:
+    folder = tmp_path / "schemas"
+    (folder / "n.U").mkdir(parents=True)
+    (folder / "ids.jsonl").touch()
+    (folder / "n.U" / "v1.avsc").write_text(json.dumps(SCHEMA | {"name": "U"}), encoding="utf-8")
+    section = {"url": registry.url, "retries": 0, "cache": "off", "auto_register": True}
+    config = config_from({"registry": section, "bridge": {"schemas": str(folder)}})
+    with pytest.raises(SchemaUnknownError, match="is not registered"):
+        open_codec(config).source.get("n.U")
+    assert list(registry.subjects) == ["n.T"]
+    assert open_codec(config, waits=False).source.get("n.U").schema_id == 2
