@@ -316,4 +316,28 @@ BAD: list[tuple[str, str, str, str]] = [
         "line 9: route[payments].target.allow_hosts: does not list the host of the target's own url, 127.0.0.1",
         "add '127.0.0.1' to the list, or leave it out",
     ),
+    (
+        "a registry that is no URL",
+        '[registry]\nurl = "127.0.0.1:8081"\n',
+        "line 2: registry.url = '127.0.0.1:8081': must be http:// or https:// URLs with a host",
+        'for example: url = "http://127.0.0.1:8081"',
+    ),
+    (
+        "a registry's password in its URL",
+        '[registry]\nurl = "https://ann:canary@registry"\n',
+        "line 2: registry.url = 'https://***@registry': must have no credentials, query or fragment",
+        "set username and password beside it",
+    ),
+    (
+        "half of a login",
+        '[registry]\nurl = "https://registry"\npassword = "canary"\n',
+        "registry.username: is required, since password is set",
+        "",
+    ),
+    (
+        "two ways to log in",
+        '[registry]\nurl = "https://registry"\nusername = "u"\npassword = "canary"\ntoken = "canary"\n',
+        "line 5: registry.token: is a bearer token, which cannot be sent beside username and password",
+        "keep one of them",
+    ),
 ]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from config_mistakes import ROUTE
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from broker_bridge.config import (
     BridgeConfig,
@@ -146,11 +146,16 @@ def test_the_environment_goes_over_the_file(tmp_path: Path) -> None:
 
 
 def test_secrets_do_not_show(tmp_path: Path) -> None:
-    environ = {"BROKER_BRIDGE_KAFKA__PASSWORD": "canary-1", "BROKER_BRIDGE_REDIS__URL": "rediss://u:canary-2@h:1/0"}
+    environ = {
+        "BROKER_BRIDGE_KAFKA__PASSWORD": "canary-1",
+        "BROKER_BRIDGE_REDIS__URL": "rediss://u:canary-2@h:1/0",
+        "BROKER_BRIDGE_REGISTRY__TOKEN": "canary-4",
+    }
     kafka = '[kafka]\nsecurity_protocol = "SASL_SSL"\nsasl_mechanism = "SCRAM-SHA-512"\nusername = "u"\n'
     route = ROUTE + 'headers = { Authorization = "Bearer canary-3" }\n'
     config = loaded(tmp_path, kafka + route, environ)
     assert "canary" not in repr(config) + str(config)
+    assert config.registry.token == SecretStr("canary-4")
     assert str(config.redis.url) == "rediss://***@h:1/0"
     assert config.redis.url == SecretUrl("rediss://u:canary-2@h:1/0")
 

@@ -121,6 +121,14 @@ def test_a_variable_that_names_no_setting_is_told(tmp_path: Path, variable: str,
             ),
             "use rediss://, or set allow_plaintext = true under [redis]",
         ),
+        (
+            '[registry]\nurl = "https://a.example,http://b.example"\n',
+            (
+                "line 2: registry.url = 'https://a.example,http://b.example': b.example is not this machine, and "
+                "http:// would send schemas and credentials unencrypted"
+            ),
+            "use https://, or set allow_plaintext = true under [registry]",
+        ),
     ],
 )
 def test_plaintext_beyond_this_machine_is_refused_unless_allowed(
