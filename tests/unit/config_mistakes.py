@@ -244,13 +244,19 @@ BAD: list[tuple[str, str, str, str]] = [
     (
         "a batch that can never be full",
         ROUTE + "batch = 64\n",
-        "line 9: route[payments].target.batch = 64: can never be reached with concurrency = 16",
-        "raise concurrency",
+        (
+            "line 9: route[payments].target.batch = 64: can never be reached with concurrency = 16: no more are at the "
+            "target at once"
+        ),
+        "raise concurrency to a few times batch, so that several requests are under way",
     ),
     (
         "a header that would tear requests apart",
         ROUTE + 'headers = { Content-Length = "5" }\n',
-        "'Content-Length' is written by the bridge",
+        (
+            "line 9: route[payments].target.headers: 'Content-Length' is written by the bridge: another value would "
+            "tear requests apart"
+        ),
         "",
     ),
     (
@@ -331,7 +337,7 @@ BAD: list[tuple[str, str, str, str]] = [
     (
         "half of a login",
         '[registry]\nurl = "https://registry"\npassword = "canary"\n',
-        "registry.username: is required, since password is set",
+        "line 1: registry.username: is required, since password is set",
         "",
     ),
     (
