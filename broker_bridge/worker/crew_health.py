@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-import aiohttp
-from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -16,21 +13,21 @@ from prometheus_client.registry import Collector
 from broker_bridge.observability import names
 from broker_bridge.observability.exposition import merged
 from broker_bridge.worker.crew import Crew, Member, MemberState
-from broker_bridge.worker.health_site import HealthReport, HealthSite, json_answer, metrics_answer, report_answer
+from broker_bridge.worker.health_site import (
+    Answer,
+    HealthReport,
+    HealthSite,
+    ask,
+    json_answer,
+    metrics_answer,
+    report_answer,
+)
 
 ANSWER_S = 2.0
 """How long a process may take to answer: less than whoever asks here is likely to wait."""
 
 START_S = 30.0
 """How long a new process may take to answer for the first time and still counts as alive."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a process answered."""
-
-    status: int
-    body: bytes
 
 
 class CrewHealth(HealthSite):
@@ -42,7 +39,6 @@ class CrewHealth(HealthSite):
 
     def __init__(self, listen: str, crew: Crew) -> None:
         self._crew = crew
-        self._session: aiohttp.ClientSession | None = None
         self._answered: set[tuple[int, int]] = set()
         self._own = CollectorRegistry()
         self._own.register(CrewSeries(crew))
@@ -54,21 +50,7 @@ class CrewHealth(HealthSite):
         }
         super().__init__(listen, pages)
 
-    async def start(self) -> None:
-        """As every site, with a client for the processes."""
-        await super().start()
-        self._session = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=ANSWER_S), connector=aiohttp.TCPConnector(force_close=True)
-        )
-
-    async def stop(self) -> None:
-        """As every site."""
-        await super().stop()
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
-
-    async def _live(self) -> web.Response:
+    async def _live(self) -> Answer:
         if self._crew.stopping:
             return report_answer(HealthReport(ok=True, checks={"processes": "ending"}))
         checks: dict[str, str] = {}
@@ -83,7 +65,7 @@ class CrewHealth(HealthSite):
             well = well and checks[str(member.number)] not in ("failing", "does not answer")
         return report_answer(HealthReport(ok=well, checks=checks))
 
-    async def _ready(self) -> web.Response:
+    async def _ready(self) -> Answer:
         checks: dict[str, str] = {}
         well = not self._crew.stopping
         for member, answer in await self._ask_all("/health/ready"):
@@ -95,12 +77,12 @@ class CrewHealth(HealthSite):
                 checks |= {f"{member.number}.{route}": state for route, state in found.items()}
         return report_answer(HealthReport(ok=well, checks=checks))
 
-    async def _metrics(self) -> web.Response:
+    async def _metrics(self) -> Answer:
         answers = await self._ask_all("/metrics")
         pages = {str(member.number): answer.body.decode() for member, answer in answers if answer is not None}
         return metrics_answer(merged(pages, label=names.PROCESS).encode() + generate_latest(self._own))
 
-    async def _routes(self) -> web.Response:
+    async def _routes(self) -> Answer:
         answers = await self._ask_all("/routes")
         return json_answer({str(member.number): answer and json.loads(answer.body) for member, answer in answers})
 
@@ -110,16 +92,15 @@ class CrewHealth(HealthSite):
         return list(zip(self._crew.members, answers, strict=True))
 
     async def _ask(self, member: Member, path: str) -> Answer | None:
-        if member.state is not MemberState.RUNNING or member.health is None or self._session is None:
+        if member.state is not MemberState.RUNNING or member.health is None:
             return None
         life = (member.number, member.began_ms)
-        host, port = member.health.getsockname()[:2]
         try:
-            async with self._session.get(f"http://{host}:{port}{path}") as answer:
-                found = Answer(answer.status, await answer.read())
-        except (aiohttp.ClientError, TimeoutError):
+            found = await asyncio.wait_for(ask(member.health.getsockname()[:2], path), ANSWER_S)
+        except TimeoutError:
             return None
-        self._answered.add(life)
+        if found is not None:
+            self._answered.add(life)
         return found
 
     def _may_be_starting(self, member: Member) -> bool:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from aiohttp import web
-
 from broker_bridge.observability.metrics import WorkerMetrics
-from broker_bridge.worker.health_site import HealthReport, HealthSite, json_answer, metrics_answer, report_answer
+from broker_bridge.worker.health_site import (
+    Answer,
+    HealthReport,
+    HealthSite,
+    json_answer,
+    metrics_answer,
+    report_answer,
+)
 
 __all__ = ["HealthReport", "HealthServer"]
 
@@ -37,14 +42,14 @@ class HealthServer(HealthSite):
         }
         super().__init__(listen, pages)
 
-    async def _answer_live(self) -> web.Response:
+    async def _answer_live(self) -> Answer:
         return report_answer(self._live())
 
-    async def _answer_ready(self) -> web.Response:
+    async def _answer_ready(self) -> Answer:
         return report_answer(self._ready())
 
-    async def _render_metrics(self) -> web.Response:
+    async def _render_metrics(self) -> Answer:
         return metrics_answer(self._metrics.render())
 
-    async def _render_routes(self) -> web.Response:
+    async def _render_routes(self) -> Answer:
         return json_answer(dict(self._details()))
