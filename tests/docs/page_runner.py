@@ -2,8 +2,8 @@
 
 What differs from what the reader sees:
 
-* ``127.0.0.1:9092``, ``127.0.0.1:6379`` and the port 9100 become those of this run, in blocks and by the environment;
-  the topics ``orders.placed`` and ``payments.captured`` get a prefix, since the servers are shared;
+* ``127.0.0.1:9092``, ``127.0.0.1:6379`` and the ports 9100 and 8081 become those of this run, in blocks and by the
+  environment; the topics ``orders.placed`` and ``payments.captured`` get a prefix, since the servers are shared;
 * ``broker-bridge stack …`` is only parsed (``tests/cli/test_stack_cli.py`` runs it): the servers are there already;
 * programs that set a machine up (``SHOWN_ONLY``) are not run, but the files and Makefile targets they name must exist;
 * a command that answers "not yet" is asked again until it ends with 0, as a reader would, within ``PATIENCE_S``.
@@ -60,6 +60,7 @@ class PageRunner:
             (r"127\.0\.0\.1:9092", bootstrap),
             (r"127\.0\.0\.1:6379", redis_url.split("/")[2]),
             (r"\b9100\b", port),
+            (r"\b8081\b", str(free_port())),
             (r"\b(orders\.placed|payments\.captured)\b", rf"{prefix}.\1"),
         ]
         self._output = folder / ".output"
