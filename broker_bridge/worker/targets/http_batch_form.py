@@ -71,7 +71,7 @@ def no_result() -> DeliveryError:
 
 def _result(entry: dict[str, Any], now_ms: int) -> Done | DeliveryError:
     status, wait = entry.get("status"), entry.get("retry_after")
-    if type(status) is not int or not 200 <= status <= 599:
+    if not isinstance(status, int) or not 200 <= status <= 599:
         return no_result()
     if status < 300:
         return Done(entry.get("result"))
