@@ -129,8 +129,8 @@ class Producer:
     ) -> Position:
         """Send one event and return where it is, once Kafka has acknowledged it. The parameters are those of ``Event``.
 
-        Raises a ``ContractError`` for a value or header that is not valid (nothing was sent) and a ``TransportError``
-        where the event is not known to be in Kafka.
+        Raises a ``ContractError`` for a value or header that is not valid, a ``RegistryError`` where its schema cannot
+        be had (nothing was sent), and a ``TransportError`` where the event is not known to be in Kafka.
         """
         event = Event(
             topic=topic,

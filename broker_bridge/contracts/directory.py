@@ -52,6 +52,10 @@ class SchemaDirectory:
                 return contract
         raise SchemaUnknownError(f"no schema has GUID {guid}", where=str(self.path / IDS_FILE))
 
+    def by_fingerprint(self, fingerprint: bytes) -> Contract:
+        """Raises SchemaUnknownError: all there are is among ``contracts``."""
+        raise SchemaUnknownError(f"no schema has fingerprint 0x{fingerprint[::-1].hex()}", where=str(self.path))
+
     def get(self, subject: str, version: int | None = None) -> Contract:
         """One version of a subject, the latest without ``version``. Raises SchemaUnknownError."""
         versions = self._versions.get(subject)

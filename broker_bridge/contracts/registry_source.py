@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final, NamedTuple, TypeVar
 from uuid import UUID
@@ -22,6 +23,7 @@ from broker_bridge.contracts.registry_cache import SchemaCache
 from broker_bridge.contracts.registry_client import RegisteredSchema, RegistryClient
 from broker_bridge.contracts.registry_references import self_contained
 from broker_bridge.contracts.same_schema import sameness
+from broker_bridge.contracts.schema_marks import fingerprint_of
 from broker_bridge.errors import BridgeError, ContractError, RegistryError, SchemaPendingError, SchemaUnknownError
 from broker_bridge.observability import names
 from broker_bridge.observability.logging import get_logger
@@ -39,18 +41,22 @@ log = get_logger(__name__)
 
 
 class Wanted(NamedTuple):
-    """What is asked for: an id on the wire, a version of a subject (None: the latest), or a GUID."""
+    """What is asked for: an id on the wire, a version of a subject (None: the latest), a GUID, or a fingerprint (hex,
+    as it is on the wire)."""
 
     schema_id: int = 0
     subject: str = ""
     version: int | None = None
     guid: str = ""
+    fingerprint: str = ""
 
     def __str__(self) -> str:
         if self.schema_id:
             return f"schema id {self.schema_id}"
         if self.guid:
             return f"GUID {self.guid}"
+        if self.fingerprint:
+            return f"fingerprint 0x{bytes.fromhex(self.fingerprint)[::-1].hex()}"
         return f"{'the latest version' if self.version is None else f'version {self.version}'} of {self.subject}"
 
 
@@ -97,6 +103,11 @@ class RegistrySource:
         """The contract that the registry calls so. Raises as ``by_id``."""
         return self._find(Wanted(guid=str(guid)))
 
+    def by_fingerprint(self, fingerprint: bytes) -> Contract:
+        """The contract with this fingerprint (eight bytes, as they are on the wire), of the subjects that were asked
+        for by name: a registry cannot be asked for one. Raises as ``by_id``."""
+        return self._find(Wanted(fingerprint=fingerprint.hex()))
+
     def get(self, subject: str, version: int | None = None) -> Contract:
         """One version of a subject, the latest without ``version``. Raises as ``by_id``; also where a schema of the
         folder is not registered, unless it is to be."""
@@ -110,7 +121,8 @@ class RegistrySource:
 
     def contracts(self) -> Iterable[Contract]:
         """Every contract that was fetched so far, in the order of the ids."""
-        return sorted({id(one): one for one in self._known.values()}.values(), key=lambda one: one.schema_id)
+        known = list(self._known.values())  # at one stroke: a fetch may add to it meanwhile
+        return sorted({id(one): one for one in known}.values(), key=lambda one: one.schema_id)
 
     def recall(self, contract: Contract) -> None:
         """Fetch the versions before ``contract``, so that values written under them are read while the registry is
@@ -161,6 +173,7 @@ class RegistrySource:
             self._remember(wanted, asyncio.run(self._load(wanted)))
         except RegistryError as error:
             self._away(error)
+            self._use_last(wanted)
         except BridgeError as error:
             _bounded(self._unknown, MOST_UNKNOWN)[wanted] = (self._now_s() + self._unknown_ttl_s, error)
             self._back()
@@ -172,6 +185,13 @@ class RegistrySource:
             with self._lock:
                 del self._under_way[wanted]
             done.set_result(None)
+
+    def _use_last(self, wanted: Wanted) -> None:
+        """What was the latest version when the registry last answered, where that is what is wanted."""
+        kept = self._cache.read(str(wanted)) if self._cache is not None and wanted.subject else None
+        if kept is not None:
+            with suppress(ContractError):
+                self._remember(wanted, kept)
 
     def _away(self, error: RegistryError) -> None:
         if self._lost is None:
@@ -205,7 +225,7 @@ class RegistrySource:
 
     def _kept(self, wanted: Wanted) -> RegisteredSchema | None:
         own = self._own(wanted)
-        is_fixed = wanted.schema_id or wanted.guid or wanted.version is not None
+        is_fixed = wanted.version is not None or not wanted.subject
         if self._cache is None or (own is None and not is_fixed):
             return None
         return self._cache.read(str(wanted) if own is None else _place_of(own))
@@ -216,7 +236,7 @@ class RegistrySource:
 
     def _own(self, wanted: Wanted) -> Contract | None:
         """The folder's schema, where it has one."""
-        if self._folder is None or wanted.schema_id:
+        if self._folder is None or not wanted.subject:
             return None
         found = {
             one.version: one
@@ -233,14 +253,9 @@ class RegistrySource:
             return await self._load_id(wanted)
         if wanted.guid:
             return await self._load_guid(wanted)
-        try:
-            found = await self._client.version(wanted.subject, wanted.version)
-        except RegistryError as error:
-            kept = self._cache.read(str(wanted)) if self._cache is not None else None
-            if kept is None:
-                raise
-            self._away(error)
-            return kept
+        if wanted.fingerprint:
+            return await self._load_fingerprint(wanted)
+        found = await self._client.version(wanted.subject, wanted.version)
         schema = replace(found, text=await self_contained(self._client, found), references=())
         for key in (str(wanted), str(Wanted(found.schema_id)), str(Wanted(0, wanted.subject, found.version))):
             self._keep(key, schema)
@@ -265,6 +280,19 @@ class RegistrySource:
         schema = replace(await self._load_id(Wanted(ids[0])), guid=wanted.guid)
         self._keep(str(wanted), schema)
         return schema
+
+    async def _load_fingerprint(self, wanted: Wanted) -> RegisteredSchema:
+        for subject in sorted(self._subjects):
+            for version in await self._client.versions(subject):
+                place = Wanted(0, subject, version)
+                if place in self._known:
+                    continue
+                with suppress(ContractError):  # of no use, so it is not the one
+                    schema = await self._load(place)
+                    if fingerprint_of(self._remember(place, schema)).hex() == wanted.fingerprint:
+                        self._keep(str(wanted), schema)
+                        return schema
+        raise SchemaUnknownError(f"no schema has {wanted}", where=self._client.where)
 
     async def _load_own(self, own: Contract) -> RegisteredSchema:
         try:

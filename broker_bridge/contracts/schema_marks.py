@@ -75,7 +75,9 @@ class MarkedContracts:
             return found
         if mark.startswith(GUID_MAGIC):
             return [self._source.by_guid(UUID(bytes=mark[1:]))]
-        raise SchemaUnknownError(f"no schema has {_shown(mark)}")
+        fetched = self._source.by_fingerprint(mark[len(SINGLE_OBJECT_MAGIC) :])
+        self._index(tuple(self._source.contracts()))
+        return self._by_mark.get(mark) or [fetched]
 
     def _index(self, known: tuple[Contract, ...]) -> None:
         by_mark: dict[bytes, list[Contract]] = {}

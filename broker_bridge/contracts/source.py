@@ -25,6 +25,10 @@ class SchemaSource(Protocol):
     def by_guid(self, guid: UUID) -> Contract:
         """The contract that a registry calls so. Raises SchemaUnknownError."""
 
+    def by_fingerprint(self, fingerprint: bytes) -> Contract:
+        """The contract with this fingerprint (eight bytes, as on the wire), where it is not among ``contracts`` yet.
+        Raises SchemaUnknownError."""
+
     def get(self, subject: str, version: int | None = None) -> Contract:
         """One version of a subject, the latest without ``version``. Raises SchemaUnknownError."""
 

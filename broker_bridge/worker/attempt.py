@@ -22,6 +22,7 @@ from broker_bridge.errors import (
     HandlerError,
     MalformedError,
     OutputInvalidError,
+    RegistryError,
     TargetTimeoutError,
     ValueInvalidError,
 )
@@ -105,7 +106,7 @@ class Attempt:
 
     def _failure(self, error: BaseException, *, overdue: bool = False) -> BridgeError:
         """What ended an attempt, as an error of ours. Raises it where it is not the handler's."""
-        if isinstance(error, BridgeError):
+        if isinstance(error, BridgeError) and not isinstance(error, RegistryError):  # of what the handler does itself
             return error
         if isinstance(error, KeyboardInterrupt | GeneratorExit):
             raise error

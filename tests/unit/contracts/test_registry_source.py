@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 from registry_stub import RegistryStub, answers
-from schema_folder import record, write_folder
+from schema_folder import codec_of, record, write_folder
+from structlog.testing import capture_logs
 
 from broker_bridge.config import RegistrySection
 from broker_bridge.contracts import Codec, SchemaDirectory
 from broker_bridge.contracts import registry_source as module
-from broker_bridge.contracts.framing import frame
+from broker_bridge.contracts.framing import WireForm, frame
 from broker_bridge.contracts.registry_cache import SchemaCache
 from broker_bridge.contracts.registry_client import RegistryClient
 from broker_bridge.contracts.registry_source import RegistrySource
@@ -89,7 +90,9 @@ def test_a_start_and_a_run_without_the_registry(registry: RegistryStub, tmp_path
     before.recall(before.get("n.T"))
     registry.stop()
     after = source(registry, tmp_path)
-    assert after.get("n.T").version == 2
+    with capture_logs() as logs:
+        assert after.get("n.T").version == 2
+    assert [line["event"] for line in logs] == ["registry_lost"]
     after.recall(after.get("n.T"))
     assert after.by_id(1).version == after.get("n.T", 1).version == 1
     with pytest.raises(RegistryError, match="cannot connect"):
@@ -176,6 +179,25 @@ def test_what_is_remembered_of_a_flood_of_unknown_ids_is_bounded(
         with pytest.raises(SchemaUnknownError):
             found.by_id(schema_id)
     assert len(found._unknown) == 10
+
+
+def test_a_new_version_is_found_by_its_fingerprint(registry: RegistryStub, tmp_path: Path) -> None:
+    registry.add("n.T", V1)
+    clock = Clock()
+    found = source(registry, tmp_path, now_s=clock)
+    codec = Codec(found)
+    reader = found.get("n.T")
+    writer = codec_of(tmp_path / "folder", V1, V2)
+    written = writer.encode_for("t", "n.T", 2, {"a": 1, "b": 2}, WireForm.SINGLE_OBJECT).value
+    with pytest.raises(SchemaUnknownError, match="no schema has fingerprint 0x"):
+        codec.decode(written, reader=reader)
+    registry.add("n.T", "no schema")
+    registry.add("n.T", V2)
+    clock.now = 60
+    assert codec.decode(written, reader=reader).value == {"a": 1}
+    registry.stop()
+    again = Codec(source(registry, tmp_path))
+    assert again.decode(written).value == {"a": 1, "b": 2}
 
 
 def test_an_answer_that_is_no_contract_is_not_asked_for_again(registry: RegistryStub) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from registry_stub import RegistryStub, answers
 
-from broker_bridge import Bridge, Event
+from broker_bridge import Bridge, Event, handler
 from broker_bridge.bootstrap import open_codec
 from broker_bridge.config import config_from
-from broker_bridge.errors import SchemaUnknownError
+from broker_bridge.errors import RegistryError, SchemaUnknownError
 from broker_bridge.headers import IDEMPOTENCY_KEY
 from broker_bridge.message import Header, OutgoingRecord
 from broker_bridge.testing import InMemoryBridge
@@ -148,6 +148,23 @@ async def test_a_producer_waits_for_the_schema_it_writes_under(registry: Registr
         )
         assert world.values("u") == [{"a": 1}]
     assert isinstance(answered[1], SchemaUnknownError)
+
+
+async def test_a_handler_that_lacks_a_schema_itself_spends_attempts(registry: RegistryStub, tmp_path: Path) -> None:
+    """It may have had its effect, so it is not repeated without end."""
+    tried: list[int] = []
+    bridge = bridge_of(registry, tmp_path, [])
+
+    async def fail(message: dict[str, int]) -> None:
+        tried.append(message["a"])
+        raise RegistryError("the producer of the handler could not send")
+
+    bridge.handlers["g"] = handler(fail)
+    async with InMemoryBridge(bridge) as world:
+        await send(world, 1, 5)
+        await world.settled()
+        (letter,) = world.dead_letters("g")
+    assert (letter.failure.code, letter.failure.attempts, tried) == ("handler_failed", 2, [5, 5])
 
 
 def test_a_command_that_only_looks_registers_nothing(registry: RegistryStub, tmp_path: Path) -> None:
