@@ -12,7 +12,7 @@ from uuid import UUID
 from fastavro.schema import parse_schema, to_parsing_canonical_form
 
 from broker_bridge.contracts.defaults import check_defaults
-from broker_bridge.contracts.schema_tree import Node, build_tree, load_json
+from broker_bridge.contracts.schema_tree import MAX_CONTRACT_TYPES, Node, build_tree, load_json
 from broker_bridge.errors import ContractError, NotFoundError
 from broker_bridge.message import SchemaRef
 
@@ -83,7 +83,7 @@ def parse_contract(
     except ValueError as error:
         raise ContractError(f"the schema is not valid JSON: {error}", where=where) from error
     try:
-        tree = build_tree(raw)
+        tree = build_tree(raw, max_types=MAX_CONTRACT_TYPES)
         if tree.kind != "record":
             raise ContractError(f"a contract is a record, this schema is a {tree.kind}")
         if subject and tree.name != subject and "-" not in subject:

@@ -35,7 +35,7 @@ from typing import Any
 
 from broker_bridge.contracts.compatibility import name_of
 from broker_bridge.contracts.contract import Contract
-from broker_bridge.contracts.defaults import default_value
+from broker_bridge.contracts.defaults import default_value, items_of
 from broker_bridge.contracts.forms import Form
 from broker_bridge.contracts.guards import Limits
 from broker_bridge.contracts.mismatch import mismatches
@@ -199,7 +199,8 @@ class _Compiler(ScalarReaders):
         parts: list[str] = []
         for field, source in match_fields(reader, writer) if var else ():
             if source is None:
-                parts.append(f"{field.name!r}: {self.default(field)}")
+                with self.src.at(field.name):
+                    parts.append(f"{field.name!r}: {self.default(field)}")
             else:
                 name = self.src.name("v")
                 sources[source] = (field, name)
@@ -215,10 +216,13 @@ class _Compiler(ScalarReaders):
             self.src.line(f"{var} = {{{', '.join(parts)}}}")
 
     def default(self, field: Field) -> str:
-        """The default as an expression: made anew for each value where it could be changed by whoever gets it."""
+        """The default as an expression: made anew for each value where it could be changed by whoever gets it. Such a
+        copy counts as items of the value: one byte on the wire could otherwise become a list of thousands."""
         made = default_value(field.type, field.default, self.form)
         if isinstance(made, list | dict):
             self.src.constants["fresh"] = _fresh
+            self.src.line(f"k[0] -= {items_of(made)}")
+            self.check_budget()
             return f"fresh({self.src.constant(made)})"
         return self.src.constant(made)
 

@@ -20,8 +20,15 @@ PRIMITIVES: Final = frozenset({"null", "boolean", "int", "long", "float", "doubl
 NAMED: Final = frozenset({"record", "enum", "fixed"})
 MAX_SCHEMA_DEPTH: Final = 64
 """Types nested in types, in a schema's text. Deeper is refused: it costs stack in every language that reads it."""
+MAX_SCHEMA_CHARS: Final = 1_048_576
+"""Characters of a schema's text, or of any JSON beside it. Kafka's own default for a record is as much."""
+MAX_CONTRACT_TYPES: Final = 10_000
+"""Types, fields and symbols that a contract may have together: each becomes lines of code, which take 0.1 ms to compile
+for each reader and writer. A table of 3 000 nullable columns has as many."""
 MAX_PRECISION: Final = 1000
 """Digits of a decimal. Converting digits to a number is quadratic; 1 000 digits take microseconds, a megabyte 89 s."""
+
+_SHOWN_CHARS: Final = 100
 
 MISSING: Final[Any] = object()
 """No default was declared. (``None`` is a default like any other.)"""
@@ -85,6 +92,8 @@ class Node:
 
 def load_json(text: str) -> Any:
     """JSON without repeated keys (Python would silently keep the last). Raises ValueError."""
+    if len(text) > MAX_SCHEMA_CHARS:
+        raise ValueError(f"it has {len(text)} characters, the limit is {MAX_SCHEMA_CHARS}")
     try:
         return json.loads(text, object_pairs_hook=_unique)
     except RecursionError:
@@ -98,24 +107,34 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def build_tree(schema: Any, *, lenient: bool = False) -> Node:
-    """The tree of a schema given as parsed JSON. Raises ContractError naming the place in the schema.
+def build_tree(schema: Any, *, lenient: bool = False, max_types: int | None = None) -> Node:
+    """The tree of a schema given as parsed JSON. Raises ContractError naming the place in the schema, also where it has
+    more than ``max_types`` types, fields and symbols.
 
     ``lenient`` takes what others write and no value should have to rely on. Avro for Java reads a union without
     branches, and an alias that is another field's name; a decimal with impossible digits is plain bytes by the
     specification.
     """
-    return _Builder(lenient).build(schema, namespace="", path="schema", depth=0)
+    return _Builder(lenient, max_types).build(schema, namespace="", path="schema", depth=0)
 
 
 class _Builder:
-    def __init__(self, lenient: bool) -> None:
+    def __init__(self, lenient: bool, max_types: int | None) -> None:
         self.named: dict[str, Node] = {}
         self.lenient = lenient
+        self.max_types = max_types
+        self.count = 0
+
+    def spend(self, count: int, path: str) -> None:
+        """Count types and symbols. Raises ContractError beyond the limit."""
+        self.count += count
+        if self.max_types is not None and self.count > self.max_types:
+            raise ContractError(f"the schema has more than {self.max_types} types, fields and symbols", where=path)
 
     def build(self, schema: Any, *, namespace: str, path: str, depth: int) -> Node:
         if depth > MAX_SCHEMA_DEPTH:
             raise ContractError(f"types are nested more than {MAX_SCHEMA_DEPTH} deep", where=path)
+        self.spend(1, path)
         if isinstance(schema, str):
             return self._reference(schema, namespace, path)
         if isinstance(schema, list):
@@ -176,6 +195,7 @@ class _Builder:
         node = self.named[full] = Node(kind, name=full, aliases=aliases)
         if kind == "enum":
             _fill_enum(node, schema, path)
+            self.spend(len(node.symbols), path)
         elif kind == "fixed":
             _fill_fixed(node, schema, path, self.lenient)
         else:
@@ -275,7 +295,9 @@ def _set_logical(node: Node, schema: dict[str, Any], path: str, lenient: bool) -
 def wrong_decimal(precision: Any, scale: Any, size: int | None) -> str:
     """Why a decimal cannot have these digits (``size``: bytes of its fixed type); empty where it can."""
     if type(precision) is not int or type(scale) is not int or not 0 <= scale <= precision <= MAX_PRECISION:
-        return f"the decimal needs 0 <= scale <= precision <= {MAX_PRECISION}, it has {scale!r} and {precision!r}"
+        has = f"{scale!r} and {precision!r}"
+        has = has if len(has) < _SHOWN_CHARS else f"{has[:_SHOWN_CHARS]}…"
+        return f"the decimal needs 0 <= scale <= precision <= {MAX_PRECISION}, it has {has}"
     if precision < 1:
         return "a decimal needs a precision from 1"
     if size is not None and size < MAX_PRECISION and 10**precision > 2 ** max(8 * size - 1, 0):
