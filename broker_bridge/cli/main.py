@@ -97,7 +97,7 @@ def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> 
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit status: 0 done · 1 the answer is no · 2 bad usage or input · 3 not running or not found · "
-    "4 Kafka or Redis unavailable · 5 refused for safety · 6 ended without a handler · 7 worker processes kept "
+    "4 a server is unavailable · 5 refused for safety · 6 ended without a handler · 7 worker processes kept "
     "ending · 70 internal error · 130 interrupted.",
 )
 @click.option(

@@ -71,7 +71,7 @@ def run(*, config_path: Path, routes: tuple[str, ...], processes: int, replicati
       broker-bridge worker run --processes auto
 
     \b
-    Exit status: 0 drained · 2 bad configuration · 3 a topic does not exist · 4 Kafka or Redis unavailable at start ·
+    Exit status: 0 drained · 2 bad configuration · 3 a topic does not exist · 4 a server is unavailable at start ·
     5 unsafe settings · 6 ended without a handler that did not end · 7 one of several processes kept ending.
     """
     config = read_config(config_path)
