@@ -34,9 +34,8 @@ def mode_option(command: Command) -> Command:
     option = click.option(
         "--mode",
         type=click.Choice([mode.value for mode in Mode]),
-        default=Mode.BACKWARD.value,
-        show_default=True,
         help="BACKWARD: the new schema reads old data. FORWARD: old ones read new data. FULL: both. "
-        "_TRANSITIVE: against all earlier versions, not only the last.",
+        "_TRANSITIVE: against all earlier versions, not only the last.  [default: what the folder's compatibility.json "
+        "says, else BACKWARD]",
     )
     return option(command)

@@ -26,6 +26,7 @@ from broker_bridge.contracts.compatibility import Mode, Problem, check
 from broker_bridge.contracts.contract import UNREGISTERED, Contract
 from broker_bridge.contracts.directory import SchemaDirectory
 from broker_bridge.contracts.golden_wire import verify_wire_forms
+from broker_bridge.contracts.levels import Levels, read_levels
 from broker_bridge.contracts.upcasters import load_upcasters
 from broker_bridge.errors import UsageError
 from broker_bridge.transport.partitioning import partition_of
@@ -103,7 +104,7 @@ def check_(
     against: Sequence[Path],
     config_path: Path | None,
     samples: int,
-    mode: str,
+    mode: str | None,
     folder: Path,
     *,
     live: bool,
@@ -121,7 +122,8 @@ def check_(
       broker-bridge schemas check new.avsc --against v2.avsc --against v1.avsc --mode FULL_TRANSITIVE
       broker-bridge schemas check new.avsc --config bridge.toml --live
     """
-    chosen = Mode(mode)
+    levels = Levels(Mode(mode)) if mode else Levels() if new else read_levels(folder)
+    chosen = levels.default
     if live and config_path is None:
         raise UsageError("--live needs the routes whose topics are read", remedy="add --config bridge.toml")
     consumers = ask_consumers(new, config_path, chosen, live=live, samples=samples) if new and config_path else None
@@ -131,7 +133,7 @@ def check_(
                 "--against and --config need the schema that is to be checked",
                 remedy="broker-bridge schemas check NEW.avsc --against OLD.avsc",
             )
-        checked, problems = _check_folder(SchemaDirectory(folder), chosen)
+        checked, problems = _check_folder(SchemaDirectory(folder), levels)
     elif consumers is not None and not against:
         checked, problems = 1, check(read_any(new), consumers.earlier, chosen)
     elif not against:
@@ -144,16 +146,17 @@ def check_(
     found = {
         "compatible": not problems,
         "mode": chosen.value,
+        **({"levels": levels.subjects} if levels.subjects else {}),
         "checked": checked,
         "problems": [dataclasses.asdict(problem) for problem in problems],
         **(consumers.as_json() if consumers else {}),
     }
-    told = [_verdict(checked, problems, chosen), *(consumers.lines() if consumers else ())]
+    told = [_verdict(checked, problems, levels), *(consumers.lines() if consumers else ())]
     emit(found, human="\n".join(told), as_json=as_json)
     return ExitCode.NO if problems or (consumers is not None and consumers.refuse) else ExitCode.OK
 
 
-def _check_folder(directory: SchemaDirectory, mode: Mode) -> tuple[int, list[Problem]]:
+def _check_folder(directory: SchemaDirectory, levels: Levels) -> tuple[int, list[Problem]]:
     problems: list[Problem] = []
     checked = 0
     for subject in directory.subjects():
@@ -162,16 +165,17 @@ def _check_folder(directory: SchemaDirectory, mode: Mode) -> tuple[int, list[Pro
         for contract in versions:
             directory.require_unedited(contract)
         for number in range(1, len(versions)):
-            problems += check(versions[number], versions[:number], mode)
+            problems += check(versions[number], versions[:number], levels.of(subject))
     return checked, problems
 
 
-def _verdict(checked: int, problems: Sequence[Problem], mode: Mode) -> str:
+def _verdict(checked: int, problems: Sequence[Problem], levels: Levels) -> str:
     schemas = "1 schema" if checked == 1 else f"{checked} schemas"
+    own = f" ({len(levels.subjects)} by levels of their own)" if levels.subjects else ""
     if not problems:
-        return f"{schemas} checked: {mode.value} compatible"
+        return f"{schemas} checked: {levels.default.value} compatible{own}"
     lines = [f"  {problem}" for problem in problems]
-    return "\n".join([f"{schemas} checked: not {mode.value} compatible", *lines])
+    return "\n".join([f"{schemas} checked: not {levels.default.value} compatible{own}", *lines])
 
 
 @group.command("register", epilog="Exit status: 0 registered · 1 incompatible · 2 bad input · 3 no such file.")
@@ -180,7 +184,7 @@ def _verdict(checked: int, problems: Sequence[Problem], mode: Mode) -> str:
 @mode_option
 @dir_option
 @json_option
-def register(subject: str, version: int | None, mode: str, folder: Path, *, as_json: bool) -> None:
+def register(subject: str, version: int | None, mode: str | None, folder: Path, *, as_json: bool) -> None:
     """Give the next id to SUBJECT's new schema file and write it into ids.jsonl.
 
     The file must be there already, as <dir>/SUBJECT/v<N>.avsc. Ids are never used again; asking twice gives one id.
@@ -189,7 +193,8 @@ def register(subject: str, version: int | None, mode: str, folder: Path, *, as_j
     Example:
       broker-bridge schemas register shop.OrderPlaced
     """
-    contract = SchemaDirectory(folder, drafts=True).register(subject, version, mode=Mode(mode))
+    level = Mode(mode) if mode else read_levels(folder).of(subject)
+    contract = SchemaDirectory(folder, drafts=True).register(subject, version, mode=level)
     emit(
         _row(contract),
         human=f"{contract.subject} version {contract.version} has id {contract.schema_id}",

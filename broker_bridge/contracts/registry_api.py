@@ -168,7 +168,7 @@ class RegistryApi:
         problems = check(new, earlier, self._folder.levels().of(subject))
         answer: dict[str, Any] = {"is_compatible": not problems}
         if request.flag("verbose"):
-            answer["messages"] = [str(problem) for problem in problems]
+            answer["messages"] = [str(problem) for problem in problems[: api.MOST_MESSAGES]]
         return answer
 
     def _schema_of(self, request: Request, subject: str) -> str:

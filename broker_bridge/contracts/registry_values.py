@@ -34,6 +34,9 @@ FOLDER_BROKEN: Final = 50001
 FOLDER_BUSY: Final = 50002
 
 LARGEST_VERSION: Final = 2**31 - 1
+LONGEST_MESSAGE: Final = 8_000
+"""Characters: two schemas may disagree in thousands of places."""
+MOST_MESSAGES: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,8 @@ class Refused(Exception):  # noqa: N818 - an answer, not a failure of ours
     @property
     def reply(self) -> Reply:
         """As it goes to the client."""
-        return Reply({"error_code": self.code, "message": self.message}, status=int(str(self.code)[:3]))
+        message = self.message if len(self.message) <= LONGEST_MESSAGE else f"{self.message[:LONGEST_MESSAGE]} …"
+        return Reply({"error_code": self.code, "message": message}, status=int(str(self.code)[:3]))
 
 
 def refuse(code: int, message: str) -> NoReturn:

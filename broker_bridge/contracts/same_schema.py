@@ -14,7 +14,7 @@ from typing import Any
 
 from broker_bridge.contracts.schema_tree import NAMED, PRIMITIVES, load_json
 
-_REMEMBERED = 1_024
+_REMEMBERED = 256
 
 
 @lru_cache(maxsize=_REMEMBERED)

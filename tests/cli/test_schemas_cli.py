@@ -105,6 +105,23 @@ def test_check_of_a_folder_finds_an_incompatible_version(home: Path) -> None:
     assert answer(home, "check", "--mode", "FORWARD")["compatible"] is True
 
 
+def test_levels_of_the_folder_hold_where_no_mode_is_given(home: Path) -> None:
+    """As `schemas serve` keeps them."""
+    levels = home / "schemas" / "compatibility.json"
+    levels.write_text('{"default": "BACKWARD", "subjects": {"n.T": "FORWARD"}}', encoding="utf-8")
+    schema(home, "schemas/n.T/v1.avsc", A)
+    assert answer(home, "register", "n.T")["version"] == 1
+    schema(home, "schemas/n.T/v2.avsc", A, B)
+    assert problem(home, "register", "n.T", "--mode", "BACKWARD", status=1)["code"] == "schema_incompatible"
+    assert answer(home, "register", "n.T")["version"] == 2, "FORWARD takes a new field without a default"
+    found = answer(home, "check")
+    assert (found["compatible"], found["mode"], found["levels"]) == (True, "BACKWARD", {"n.T": "FORWARD"})
+    assert "(1 by levels of their own)" in run(home, "check").stdout
+    assert not answer(home, "check", "--mode", "BACKWARD", status=1)["compatible"]
+    levels.write_text("{", encoding="utf-8")
+    assert "compatibility.json" in problem(home, "check", status=2)["instance"]
+
+
 def test_check_of_files(home: Path) -> None:
     old, required, optional = (
         schema(home, "1.avsc", A),

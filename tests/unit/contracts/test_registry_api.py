@@ -322,6 +322,15 @@ def test_compatibility_is_checked_without_registering(client: Client) -> None:
     assert client("GET", f"/subjects/{NEW}/versions") == (200, [1])
 
 
+def test_thousands_of_problems_are_not_thousands_of_lines(client: Client) -> None:
+    many = record(*((f"f{number}", "int") for number in range(2_000)), name="One", namespace="shop")
+    client("POST", f"/subjects/{NEW}/versions", schema(ONE))
+    status, answer = client("POST", f"/subjects/{NEW}/versions", schema(many))
+    assert (status, len(answer["message"]) < 9_000) == (409, True)
+    check = f"/compatibility/subjects/{NEW}/versions/latest"
+    assert len(client("POST", check, schema(many), verbose="true")[1]["messages"]) == 100
+
+
 def test_levels_are_kept_and_obeyed(client: Client) -> None:
     assert client("GET", "/config") == (200, {"compatibilityLevel": "BACKWARD"})
     assert client("PUT", f"/config/{NEW}", {"compatibility": "none"}) == (200, {"compatibility": "NONE"})
