@@ -11,6 +11,8 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 import fastavro
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from registry_stub import RegistryStub
 from schema_folder import SCHEMAS, codec_of, record, write_folder
 
@@ -144,6 +146,19 @@ def test_a_spoiled_vector_is_found(tmp_path: Path, key: str) -> None:
     file.write_text(json.dumps(sound | {key: {"error": "usage"} if key == "reads_as" else "00"}))
     [report] = verify_wire_forms(tmp_path, CODEC)
     assert [problem.split()[0] for problem in report.problems] == [key]
+
+
+@given(
+    header=st.none() | st.binary(max_size=20) | st.binary(min_size=16, max_size=16).map(lambda guid: b"\x01" + guid),
+    value=st.binary(max_size=30) | st.binary(max_size=20).map(lambda rest: b"\xc3\x01" + rest),
+)
+@settings(max_examples=500, deadline=None)
+def test_whatever_is_given_is_decoded_or_refused_by_name(header: bytes | None, value: bytes) -> None:
+    try:
+        CODEC.decode(value, schema_header=header)
+    except ContractError as error:
+        assert error.code in ("avro_malformed", "schema_unknown")  # noqa: PT017  both ways are right
+        assert len(str(error)) < 500
 
 
 # --- fingerprints that two versions share ----------------------------------------------------------------
