@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from broker_bridge.core.claim import MAX_ATTEMPT, NO_REPLAY, ClaimRequest, Held
@@ -27,7 +27,8 @@ class Delivery:
     ``due_ms`` is its lane's due time, ``ask_at_ms`` when to ask for its claim again, both by the event loop's clock.
     ``error_code`` is that of its last failure; ``doubted_ms``, by the loop's clock, since when it is known to have
     failed in a way that the target may be the cause of, -1 where it has not. ``probe`` while it tries a target that
-    was away. ``is_marker`` says that it only keeps a key held for a dead letter.
+    was away. ``is_marker`` says that it only keeps a key held for a dead letter. ``answered`` once the target took it;
+    ``repeats`` are later deliveries of the same event, which are settled with it.
     """
 
     record: Record
@@ -63,6 +64,8 @@ class Delivery:
     lease_end_s: float = 0.0
     overrun_s: float = math.inf
     output: OutgoingRecord | None = None
+    answered: bool = False
+    repeats: Sequence[Delivery] = ()
 
     @property
     def lane(self) -> int:
