@@ -33,7 +33,7 @@ class BreakerState(enum.IntEnum):
     OPEN = 2
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(frozen=True)
 class BreakerPolicy:
     """``window`` outcomes are looked at; it is an outage when at least ``min_failures`` of them failed, from at least
     ``min_keys`` keys, and they are at least ``failure_ratio`` of all."""

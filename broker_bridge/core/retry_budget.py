@@ -14,7 +14,7 @@ from collections import deque
 from dataclasses import dataclass
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(frozen=True)
 class BudgetPolicy:
     """``ratio`` of first attempts, plus ``floor_per_s`` retries a second, both over ``window_ms``."""
 

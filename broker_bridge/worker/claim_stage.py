@@ -59,7 +59,9 @@ class ClaimStage:
                 heads, self._p.reclaims = self._p.reclaims, []
                 await self._claim(heads)
             elif self._batches:
-                await self._claim(self._batches.popleft())
+                batch = self._batches.popleft()
+                self._p.room_made.wake()
+                await self._claim(batch)
             else:
                 await self._arrived.wait()
 
@@ -74,12 +76,13 @@ class ClaimStage:
             batch = [delivery for delivery in batch if not delivery.is_marker]
         answers, asked = await self._ask(batch)
         ready = granted = 0
+        granted_status = ClaimStatus.GRANTED
         gone: list[Delivery] = []
         for delivery, answer in zip(asked, answers, strict=True):
             if delivery.part.gone:
                 delivery.token = answer.token
                 gone.append(delivery)
-            elif answer.status is ClaimStatus.GRANTED:
+            elif answer.status is granted_status:
                 granted += 1
                 ready += self._granted(delivery, answer)
             else:
@@ -177,11 +180,14 @@ class ClaimStage:
                 raise AssertionError("a grant is no refusal")
 
     def _granted(self, delivery: Delivery, answer: ClaimAnswer) -> int:
-        delivery.token, delivery.crashes, delivery.busy_count = answer.token, answer.crashes, 0
-        delivery.attempt = max(delivery.attempt, answer.attempt)
-        delivery.tries = max(delivery.tries, answer.tries)
+        _, token, attempt, crashes, _, _, _, _, tries = answer
+        delivery.token, delivery.crashes, delivery.busy_count = token, crashes, 0
+        if attempt > delivery.attempt:
+            delivery.attempt = attempt
+        if tries > delivery.tries:
+            delivery.tries = tries
         self._p.held[delivery.claim_key] = delivery
-        if answer.crashes and self._is_deadly(delivery, answer):
+        if crashes and self._is_deadly(delivery, answer):
             return 0
         return self._into_lanes(delivery, delay_ms=0)
 

@@ -45,7 +45,7 @@ class Result(NamedTuple):
     ended: Parked | Aborted | BridgeError
 
 
-@dataclass(slots=True)
+@dataclass
 class Pipeline:
     """Shared by the stages of one route. Nothing here awaits; each stage owns its own waiting.
 
@@ -71,6 +71,7 @@ class Pipeline:
     answered: list[Delivery] = field(default_factory=list)
     results: list[Result] = field(default_factory=list)
     ended: WorkSignal = field(default_factory=WorkSignal)
+    room_made: WorkSignal = field(default_factory=WorkSignal)
     held: dict[bytes, Delivery] = field(default_factory=dict)
     reclaims: list[Delivery] = field(default_factory=list)
     paused: set[str] = field(default_factory=set)

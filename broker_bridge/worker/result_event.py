@@ -16,7 +16,7 @@ from broker_bridge.core.timestamps import rfc3339
 from broker_bridge.errors import HeadersInvalidError
 from broker_bridge.message import Header, Position
 
-_PLAIN: Final = re.compile(rb"[ -~]+").fullmatch
+_PLAIN: Final = re.compile(rb"[ -~]*").fullmatch
 _RESULT: Final = b".out"
 
 
@@ -38,7 +38,14 @@ class ResultEvent:
         """
         if now_ms != self._time_ms:
             self._time_ms, self._time = now_ms, (h.CE_TIME, rfc3339(now_ms).encode())
-        cause = _carried(named, h.CE_ID)
+        cause, subject, trace = named.get(h.CE_ID), named.get(h.CE_SUBJECT), named.get(h.TRACEPARENT)
+        correlation = named.get(h.CORRELATION_ID)
+        if not _PLAIN(b"%b%b%b" % (cause or b"", subject or b"", correlation or b"")):
+            cause, subject, correlation = (
+                _carried(named, h.CE_ID),
+                _carried(named, h.CE_SUBJECT),
+                _carried(named, h.CORRELATION_ID),
+            )
         found = [
             self._spec,
             (h.CE_ID, (cause or str(origin).encode()) + _RESULT),
@@ -46,13 +53,13 @@ class ResultEvent:
             self._type,
             self._time,
         ]
-        if (subject := _carried(named, h.CE_SUBJECT)) is not None:
+        if subject is not None:
             found.append((h.CE_SUBJECT, subject))
         found.append(self._content_type)
-        if h.TRACEPARENT in named and is_traceparent(h.text_in(named, h.TRACEPARENT) or ""):
-            found.append((h.TRACEPARENT, named[h.TRACEPARENT]))
-        if correlation := _carried(named, h.CORRELATION_ID) or cause:
-            found.append((h.CORRELATION_ID, correlation))
+        if trace is not None and is_traceparent(h.text_in(named, h.TRACEPARENT) or ""):
+            found.append((h.TRACEPARENT, trace))
+        if correlation or cause:
+            found.append((h.CORRELATION_ID, correlation or cause))
         if cause:
             found.append((h.CAUSATION_ID, cause))
         if self._schema:
@@ -62,10 +69,7 @@ class ResultEvent:
 
 def _carried(named: Mapping[str, bytes | None], name: str) -> bytes | None:
     """An attribute to be handed on as it is; None where it is absent or no text."""
-    value = named.get(name)
-    if value is None or _PLAIN(value):
-        return value
     text = h.text_in(named, name)
     if text is not None and any(sign in text for sign in "\r\n\0"):
         raise HeadersInvalidError(f"{text!r} has a line break or NUL in it", where=name)
-    return None if text is None else value
+    return None if text is None else named[name]

@@ -190,6 +190,9 @@ class RouteWorker:
         if due:
             self._claims.submit(due)
         self._flow.apply(claims_full=self._claims.full)
+        if self._flow.holding:
+            await pipeline.room_made.wait(_HOLDING_MS)
+            return
         wanted = min(pipeline.route.poll_records, pipeline.room) if not self._claims.full else 0
         records = await self._consumer.poll(max_records=max(1, wanted), timeout_ms=self._poll_ms(now_ms))
         if not records:
@@ -200,7 +203,7 @@ class RouteWorker:
             self._claims.submit(batch)
 
     def _poll_ms(self, now_ms: int) -> int:
-        if self._flow.holding:
+        if self._claims.full or not self.pipeline.room:
             return _HOLDING_MS
         due_ms = self._admission.next_due_ms()
         return _POLL_MS if due_ms is None else min(_POLL_MS, max(1, due_ms - now_ms))

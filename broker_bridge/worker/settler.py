@@ -55,6 +55,7 @@ class Settler:
         await self._settle_claims(answered, sent)
         self._complete(answered)
         self._leave(outcomes)
+        self._p.room_made.wake()
 
     async def _settle_claims(self, answered: list[Delivery], outcomes: list[Outcome]) -> None:
         holding = [outcome for outcome in outcomes if outcome.delivery.token]
