@@ -71,6 +71,17 @@ class Handler(Generic[R]):
     async def __call__(self, *args: Any, **kwargs: Any) -> R:
         return await self.function(*args, **kwargs)
 
+    @property
+    def of_values(self) -> Callable[[Any], Coroutine[Any, Any, R]] | None:
+        """The function itself, where it wants the value as it was decoded and nothing else; most do, and no
+        ``Message`` need be made for them. None for all others."""
+        if self._wants_message or self._wants_context:
+            return None
+        return self.function if self._adapter is None else self._of_model
+
+    def _of_model(self, value: Any) -> Coroutine[Any, Any, R]:
+        return self.function(value if value is None else self._validated(value))
+
     def handle(self, message: Message[Any], context: Context) -> Coroutine[Any, Any, R]:
         """Give the message to the function in the form it asks for. Raises ``MalformedError`` where the model
         refuses the value. To be awaited; it is not a coroutine of its own, for that is one less to run a message."""

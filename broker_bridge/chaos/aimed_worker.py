@@ -95,6 +95,8 @@ class StandIn:
 class AimedTarget(StandIn):
     """The target, and the moment when a call of it has ended well."""
 
+    of_values: None = None
+
     async def deliver(self, message: Message[Any], context: Context) -> object:
         """See ``Target.deliver``."""
         key = self._trigger.key_of(message.idempotency_key)

@@ -44,6 +44,8 @@ class ObservedTarget:
         self._notebook = notebook
         self._calls = itertools.count()
 
+    of_values: None = None
+
     @property
     def form(self) -> Form:
         """That of the target."""

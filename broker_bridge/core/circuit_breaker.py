@@ -22,6 +22,8 @@ import enum
 from collections import deque
 from dataclasses import dataclass
 
+_SUCCESS = (True, None)
+
 
 class BreakerState(enum.IntEnum):
     """The numbers are the values of the ``breaker_state`` metric."""
@@ -31,7 +33,7 @@ class BreakerState(enum.IntEnum):
     OPEN = 2
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(frozen=True)
 class BreakerPolicy:
     """``window`` outcomes are looked at; it is an outage when at least ``min_failures`` of them failed, from at least
     ``min_keys`` keys, and they are at least ``failure_ratio`` of all."""
@@ -91,6 +93,12 @@ class CircuitBreaker:
             self._outcomes.clear()
         elif state is BreakerState.CLOSED:
             self._outcomes.append((True, key))
+
+    def took(self, began_ms: int) -> None:
+        """As ``succeeded``, for a breaker that ``is_closed``: what nearly every message comes to, in 0.2 µs."""
+        if began_ms > self._answered_ms:
+            self._answered_ms = began_ms
+        self._outcomes.append(_SUCCESS)
 
     def failed(self, key: object, now_ms: int) -> None:
         """A message failed in a way that the target itself may be the cause of."""

@@ -14,7 +14,7 @@ from collections import deque
 from dataclasses import dataclass
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(frozen=True)
 class BudgetPolicy:
     """``ratio`` of first attempts, plus ``floor_per_s`` retries a second, both over ``window_ms``."""
 
@@ -52,9 +52,9 @@ class RetryBudget:
         """The window of the policy."""
         return self._policy.window_ms
 
-    def attempted(self, now_ms: int) -> None:
-        """A first attempt was made."""
-        self._count(now_ms, 1, 0)
+    def attempted(self, now_ms: int, count: int = 1) -> None:
+        """First attempts were made."""
+        self._count(now_ms, count, 0)
 
     def retried(self, now_ms: int) -> None:
         """A retry was made."""

@@ -9,11 +9,11 @@ a grant whose token at home is known is not claimed a second time.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from broker_bridge.core.claim import ClaimAnswer, ClaimRequest, ClaimStatus, Held, Settlement, SettleStatus
+from broker_bridge.core.claim import ClaimAnswer, ClaimRequest, ClaimStatus, Held, SettleKind, Settlement, SettleStatus
 from broker_bridge.errors import StoreError
 from broker_bridge.idempotency.base import IdempotencyStore
 
@@ -121,7 +121,7 @@ class Homeward:
 
     async def _write(self, batch: list[Step]) -> None:
         """``batch`` is emptied of what is done with, so that a failure leaves what has to go again."""
-        await self._claim([step.grant for step in batch if not step.grant.home_token and not step.grant.refused])
+        await self._claim_of_steps([step for step in batch if not step.grant.home_token and not step.grant.refused])
         batch[:] = [step for step in batch if not step.grant.refused]
         stale = await self._settle(batch)
         batch[:] = stale
@@ -146,17 +146,33 @@ class Homeward:
                     raise
                 self.dropped += 1
 
-    async def _claim(self, grants: Sequence[Grant]) -> None:
+    async def _claim_of_steps(self, steps: Sequence[Step]) -> None:
+        """What was done here with an old copy is done, also where the store knows of a later one: that is claimed in
+        its place, to be settled with it. It would have its effect again otherwise::
+
+            store     RETRY, copy 3 lives       away               superseded: copy 3 is claimed, and COMPLETED
+            here      has not heard of copy 3   copy 2: its effect    writes that home
+        """
+        done = {step.grant for step in steps if step.settlement.kind is SettleKind.COMPLETE}
+        await self._claim(await self._claim([step.grant for step in steps], done))
+
+    async def _claim(self, grants: Sequence[Grant], done: Collection[Grant] = ()) -> list[Grant]:
+        """Answers with those of ``done`` that the store has a later copy of; their requests are for that one then."""
+        superseded: list[Grant] = []
         if not grants:
-            return
+            return superseded
         lease_ms = max(grant.lease_ms for grant in grants)
         answers = await self._store.claim(grants[0].group, [grant.request for grant in grants], lease_ms=lease_ms)
         for grant, answer in zip(grants, answers, strict=True):
             if answer.status is ClaimStatus.GRANTED:
                 grant.home_token = answer.token
+            elif answer.status is ClaimStatus.SUPERSEDED and grant in done:
+                grant.request = grant.request._replace(attempt=answer.attempt)
+                superseded.append(grant)
             else:
                 grant.refused = True
                 self._collided(grant, answer)
+        return superseded
 
     async def _settle(self, steps: Sequence[Step]) -> list[Step]:
         """Settle as it was settled here; the answer is what the store no longer knows as ours."""

@@ -116,7 +116,7 @@ class KafkaProducer:
         self, records: Sequence[OutgoingRecord], counts: dict[str, int], answers: Answers
     ) -> dict[TopicPartition, list[int]]:
         """Which records go to which partition, in the order given. Keyless ones of a call go together."""
-        shares: dict[TopicPartition, list[int]] = {}
+        shares: dict[tuple[str, int], list[int]] = {}
         self._keyless += 1
         for index, record in enumerate(records):
             count = counts.get(record.topic, 0)
@@ -129,8 +129,12 @@ class KafkaProducer:
                     where=record.topic if partition is None else f"{record.topic}/{partition}",
                 )
                 continue
-            shares.setdefault(TopicPartition(record.topic, partition), []).append(index)
-        return shares
+            share = shares.get((record.topic, partition))
+            if share is None:
+                shares[record.topic, partition] = [index]
+            else:
+                share.append(index)
+        return {TopicPartition(*tp): indices for tp, indices in shares.items()}
 
     def _build(
         self, session: ProducerSession, records: Sequence[OutgoingRecord], indices: Sequence[int], answers: Answers
@@ -244,9 +248,10 @@ class KafkaProducer:
 
 def _wanted(records: Sequence[OutgoingRecord]) -> dict[str, int]:
     """How many partitions each topic must have at least for these records to have a place."""
-    wanted: dict[str, int] = {}
+    wanted = dict.fromkeys({record.topic for record in records}, 1)
     for record in records:
-        wanted[record.topic] = max(wanted.get(record.topic, 1), (record.partition or 0) + 1)
+        if record.partition is not None and record.partition >= wanted[record.topic]:
+            wanted[record.topic] = record.partition + 1
     return wanted
 
 

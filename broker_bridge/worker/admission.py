@@ -8,7 +8,7 @@ from operator import attrgetter
 from broker_bridge import headers as h
 from broker_bridge.core.claim import MAX_ATTEMPT
 from broker_bridge.core.disposition import SOURCE
-from broker_bridge.core.identity import claim_key, payload_fingerprint, replay_tag
+from broker_bridge.core.identity import claim_key_in, payload_fingerprint, replay_tag
 from broker_bridge.message import Record, TopicPartition
 from broker_bridge.worker.delivery import Delivery
 from broker_bridge.worker.outcome import MAY_BE_AN_OUTAGE
@@ -75,18 +75,17 @@ class Admission:
 
     def _delivery(self, record: Record, part: PartitionState, now_ms: int) -> Delivery:
         named = dict(record.headers)
-        idempotency_key, origin = part.identify(record, named)
+        origin = part.origin_of(record)
         delivery = Delivery(
-            record=record,
-            named=named,
-            part=part,
-            origin=origin,
-            idempotency_key=idempotency_key,
-            claim_key=claim_key(idempotency_key, namespace=self._p.route.topic),
-            nonce=self._p.rng.randbytes(8),
-            order_key=self._order_key(record),
-            size=len(record.value or b"") + len(record.key or b"") + 256,
-            fingerprint=payload_fingerprint(record.value),
+            record,
+            named,
+            part,
+            origin,
+            claim_key_in(named, origin, namespace=self._p.route.topic),
+            self._p.rng.randbytes(8),
+            self._order_key(record),
+            len(record.value or b"") + len(record.key or b"") + 256,
+            payload_fingerprint(record.value),
         )
         if part.lane != SOURCE:
             self._read_lane_headers(delivery, now_ms)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
 
-from broker_bridge.core.claim import MAX_ATTEMPT, NO_REPLAY, ClaimRequest, Held
+from broker_bridge import headers as h
+from broker_bridge.core.claim import MAX_ATTEMPT, NO_REPLAY, ClaimRequest, Held, pack_origin
 from broker_bridge.core.disposition import REDRIVE, SOURCE
 from broker_bridge.message import OutgoingRecord, Position, Record
 from broker_bridge.worker.partitions import PartitionState
 
 
-@dataclass(slots=True, eq=False)
 class Delivery:
     """A record from the moment it is read until it is settled.
 
@@ -27,42 +26,93 @@ class Delivery:
     ``due_ms`` is its lane's due time, ``ask_at_ms`` when to ask for its claim again, both by the event loop's clock.
     ``error_code`` is that of its last failure; ``doubted_ms``, by the loop's clock, since when it is known to have
     failed in a way that the target may be the cause of, -1 where it has not. ``probe`` while it tries a target that
-    was away. ``is_marker`` says that it only keeps a key held for a dead letter.
+    was away. ``is_marker`` says that it only keeps a key held for a dead letter. ``answered`` once the target took it;
+    ``repeats`` are later deliveries of the same event, which are settled with it.
     """
 
-    record: Record
-    named: dict[str, bytes | None]
-    part: PartitionState
-    origin: Position
-    idempotency_key: str
-    claim_key: bytes
-    nonce: bytes
-    order_key: Hashable
-    size: int
-    attempt: int = 0
-    holds: int = 0
-    tries: int = 0
-    crashes: int = 0
-    token: int = 0
-    due_ms: int = 0
-    ask_at_ms: int = 0
-    first_failure_ms: int | None = None
-    replay_id: str | None = None
-    replay: bytes = NO_REPLAY
-    fingerprint: bytes = b""
-    queued: bool = False
-    lost: bool = False
-    impatient: bool = False
-    busy_count: int = 0
-    started_ms: int = 0
-    began_s: float = 0.0
-    error_code: str = ""
-    doubted_ms: int = -1
-    probe: bool = False
-    is_marker: bool = False
-    lease_end_s: float = 0.0
-    overrun_s: float = math.inf
-    output: OutgoingRecord | None = None
+    __slots__ = (
+        "answered",
+        "ask_at_ms",
+        "attempt",
+        "began_s",
+        "busy_count",
+        "claim_key",
+        "crashes",
+        "doubted_ms",
+        "due_ms",
+        "error_code",
+        "fingerprint",
+        "first_failure_ms",
+        "holds",
+        "impatient",
+        "is_marker",
+        "lease_end_s",
+        "lost",
+        "named",
+        "nonce",
+        "order_key",
+        "origin",
+        "output",
+        "overrun_s",
+        "part",
+        "probe",
+        "queued",
+        "record",
+        "repeats",
+        "replay",
+        "replay_id",
+        "size",
+        "started_ms",
+        "token",
+        "tries",
+    )
+
+    def __init__(
+        self,
+        record: Record,
+        named: dict[str, bytes | None],
+        part: PartitionState,
+        origin: Position,
+        claim_key: bytes,
+        nonce: bytes,
+        order_key: Hashable,
+        size: int,
+        fingerprint: bytes,
+    ) -> None:
+        self.record = record
+        self.named = named
+        self.part = part
+        self.origin = origin
+        self.claim_key = claim_key
+        self.nonce = nonce
+        self.order_key = order_key
+        self.size = size
+        self.fingerprint = fingerprint
+        self.attempt = 0
+        self.holds = 0
+        self.tries = 0
+        self.crashes = 0
+        self.token = 0
+        self.due_ms = 0
+        self.ask_at_ms = 0
+        self.first_failure_ms: int | None = None
+        self.replay_id: str | None = None
+        self.replay = NO_REPLAY
+        self.queued = False
+        self.lost = False
+        self.impatient = False
+        self.busy_count = 0
+        self.started_ms = 0
+        self.began_s: float = 0.0
+        self.error_code = ""
+        self.doubted_ms = -1
+        self.probe = False
+        self.is_marker = False
+        self.lease_end_s: float = 0.0
+        self.overrun_s: float = math.inf
+        self.output: OutgoingRecord | None = None
+        self.answered = False
+        self.repeats: Sequence[Delivery] = ()
 
     @property
     def lane(self) -> int:
@@ -79,6 +129,11 @@ class Delivery:
         """Whether it was read from the redrive lane."""
         return self.part.lane == REDRIVE
 
+    @property
+    def idempotency_key(self) -> str:
+        """What the claim's key was made of (``core.identity.claim_key_in``)."""
+        return h.idempotency_key_in(self.named, self.origin)
+
     def is_lost(self) -> bool:
         """Whether it belongs to another worker by now."""
         return self.lost or self.part.gone
@@ -91,7 +146,7 @@ class Delivery:
     @property
     def packed_origin(self) -> bytes:
         """Source coordinates as claims keep them."""
-        return self.part.pack_origin(self.origin)
+        return pack_origin(*self.origin)
 
     @property
     def claimed_attempt(self) -> int:
@@ -100,8 +155,9 @@ class Delivery:
 
     def request(self) -> ClaimRequest:
         """The claim to ask for."""
+        attempt = self.attempt if self.attempt < MAX_ATTEMPT else MAX_ATTEMPT
         return ClaimRequest(
-            self.claim_key, self.nonce, self.fingerprint, self.packed_origin, self.claimed_attempt, self.replay
+            self.claim_key, self.nonce, self.fingerprint, pack_origin(*self.origin), attempt, self.replay
         )
 
     def held(self) -> Held:

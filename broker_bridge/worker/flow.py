@@ -1,7 +1,8 @@
 """Which partitions are fetched now: all of it is decided in one place, so that pausing for one reason never undoes
 another.
 
-Polling goes on while everything is paused, so membership of the group is kept.
+Polling goes on while everything is paused, so membership of the group is kept. For want of room alone partitions are
+paused only once that has lasted: a pause drops what was fetched ahead, and room is made every few milliseconds.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from broker_bridge.worker.pipeline import Pipeline
 
 PAUSED_BY_BREAKER = "breaker_open"
 _LOOK_MS = 1_000
+_PATIENCE_MS = 1_000
+"""For so long reading simply waits for room."""
+_LEAST_SHARE = 8
 
 
 class FlowControl:
@@ -28,13 +32,15 @@ class FlowControl:
         self._paused: frozenset[TopicPartition] = frozenset()
         self._reasons: frozenset[str] = frozenset()
         self.holding = False
+        self._full_since_ms: int | None = None
 
     def apply(self, *, claims_full: bool) -> None:
         """Bring the consumer in line. Called before every poll."""
         self._look_at_breaker()
         self._tell_reasons()
-        self.holding = claims_full or self._p.room == 0
-        nothing = self.holding or bool(self._p.paused)
+        long_full = self._is_full_for_long(claims_full or not self._has_room())
+        nothing = long_full or bool(self._p.paused)
+        self.holding = self._full_since_ms is not None and not nothing
         states = [state for state in self._p.assignment.states() if not state.gone]
         wanted = frozenset(state.tp for state in states if nothing or self._waits(state))
         ours = frozenset(state.tp for state in states)
@@ -43,6 +49,18 @@ class FlowControl:
         if (self._paused - wanted) & ours:
             self._consumer.resume((self._paused - wanted) & ours)
         self._paused = wanted
+
+    def _has_room(self) -> bool:
+        """Room for one record is none: polls that bring a few records each cost most of a whole one."""
+        route = self._p.route
+        return self._p.room >= max(1, min(route.poll_records, route.max_in_flight // _LEAST_SHARE))
+
+    def _is_full_for_long(self, full: bool) -> bool:
+        if not full:
+            self._full_since_ms = None
+        elif self._full_since_ms is None:
+            self._full_since_ms = self._p.ticks_ms
+        return self._full_since_ms is not None and self._p.ticks_ms - self._full_since_ms >= _PATIENCE_MS
 
     def forget(self) -> None:
         """The consumer forgot its pauses, because partitions changed hands."""

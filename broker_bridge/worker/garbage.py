@@ -2,8 +2,8 @@
 
 The collector runs after so many more objects were made than freed, and looks at all that are young. Messages in hand
 are many objects that live for a moment, and none is in a cycle: with Python's own 700 they are looked at again and
-again. Measured on Kafka and Redis, 8 000 messages in flight: 80 µs of CPU a record with 700, 65 with 20 000, 67 without
-any collection.
+again. Measured on Kafka and Redis, 8 000 messages in flight, in one run: 31.2 µs of CPU a record with 20 000, 28.6 with
+100 000, 28.7 without any collection; with Python's own, some 15 more.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-YOUNG_OBJECTS = 20_000
+YOUNG_OBJECTS = 100_000
 
 
 @contextmanager

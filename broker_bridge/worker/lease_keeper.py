@@ -38,7 +38,7 @@ class LeaseKeeper:
     async def _renew(self) -> None:
         now_s = asyncio.get_running_loop().time()
         deliveries = []
-        for delivery in self._p.held:
+        for delivery in self._p.held.values():
             if now_s < delivery.overrun_s:
                 deliveries.append(delivery)
             else:
@@ -51,7 +51,7 @@ class LeaseKeeper:
         for delivery, ours in zip(deliveries, kept, strict=True):
             if ours:
                 delivery.lease_end_s = until_s
-            elif delivery in self._p.held:
+            elif self._p.held.get(delivery.claim_key) is delivery:
                 self._lost(delivery, "taken")
 
     def _lost(self, delivery: Delivery, reason: str) -> None:

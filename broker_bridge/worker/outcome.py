@@ -24,7 +24,7 @@ from broker_bridge.message import OutgoingRecord, Position
 from broker_bridge.observability import events
 from broker_bridge.observability.logging import key_hash
 from broker_bridge.worker.delivery import Delivery
-from broker_bridge.worker.pipeline import Answered, Parked, Pipeline, Result
+from broker_bridge.worker.pipeline import Parked, Pipeline, Result
 
 PAUSED_BY_LIMIT = "dead_letter_limit"
 _STOPPED_MS = 3_600_000
@@ -57,6 +57,11 @@ class Outcome:
     given_up: bool = False
     waits: bool = False
 
+    @classmethod
+    def of_answer(cls, delivery: Delivery) -> Outcome:
+        """Of a message that the target took."""
+        return cls(delivery, Verdict.COMPLETE, delivery.attempt + 1, record=delivery.output)
+
     def settlement(self) -> Settlement:
         """How the claim in hand ends."""
         delivery = self.delivery
@@ -82,22 +87,11 @@ class OutcomePlanner:
     def plan(self, results: Iterable[Result]) -> list[Outcome]:
         """Decide on results; aborted ones are left out."""
         outcomes: list[Outcome] = []
-        answered: list[Delivery] = []
         for delivery, ended in results:
-            if isinstance(ended, Answered):
-                answered.append(delivery)
-                outcomes.append(Outcome(delivery, Verdict.COMPLETE, delivery.attempt + 1, record=delivery.output))
-            elif isinstance(ended, Parked):
+            if isinstance(ended, Parked):
                 outcomes.append(self._park(delivery, ended.lane))
             elif isinstance(ended, BridgeError):
                 outcomes.append(self._failed(delivery, ended))
-        if answered:
-            now_ms = self._p.clock.now_ms()
-            self._p.metrics.completed(
-                self._p.route.name,
-                handling_ms=[now_ms - delivery.started_ms for delivery in answered],
-                age_ms=[now_ms - delivery.record.timestamp_ms for delivery in answered],
-            )
         return outcomes
 
     def _park(self, delivery: Delivery, lane: int) -> Outcome:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from broker_bridge import headers as h
-from broker_bridge.core.claim import pack_origin
 from broker_bridge.core.disposition import SOURCE
 from broker_bridge.core.parking import ParkingLot
 from broker_bridge.core.watermark import Watermark
-from broker_bridge.headers import Identity
 from broker_bridge.message import Position, Record, TopicPartition
 
 if TYPE_CHECKING:
@@ -75,20 +73,16 @@ class PartitionState:
             self._emptied = self._emptied or asyncio.Event()
             await self._emptied.wait()
 
-    def identify(self, record: Record, named: Mapping[str, bytes | None] | None = None) -> Identity:
-        """Identity of a record of this partition; ``named`` are its headers where they were read already.
+    def origin_of(self, record: Record) -> Position:
+        """Where in the source topic a record of this partition came from.
 
-        A lane's word on the origin counts where it can be true: partition
+        A lane's word on it counts where it can be true: partition
         *i* of a lane holds what came from partition *i* of ``topics``, the source and the group's own lanes."""
         if self.lane != SOURCE:
-            found = h.identify(record, named, trusted=True)
-            if found.origin.topic in self.topics and found.origin.partition == self.tp.partition:
+            found = h.identify(record, trusted=True).origin
+            if found.topic in self.topics and found.partition == self.tp.partition:
                 return found
-        return h.identify(record, named, trusted=False)
-
-    def pack_origin(self, origin: Position) -> bytes:
-        """Source coordinates as claims keep them."""
-        return pack_origin(*origin)
+        return record.position
 
 
 class Assignment:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -28,10 +28,6 @@ LONGEST_WAIT_MS = 120_000
 committed. Behind one that is in a lane at least as long it does not wait in hand at all."""
 
 
-class Answered(NamedTuple):
-    """The target took the message; its answer, if it is to be published, is ``delivery.output``."""
-
-
 class Parked(NamedTuple):
     """The message was not tried: an earlier one of its key is in retry lane ``lane``."""
 
@@ -43,15 +39,19 @@ class Aborted(NamedTuple):
 
 
 class Result(NamedTuple):
-    """How a delivery left the slots: an answer, an error, or why it was not tried."""
+    """How a delivery that was not answered left the slots: an error, or why it was not tried."""
 
     delivery: Delivery
-    ended: Answered | Parked | Aborted | BridgeError
+    ended: Parked | Aborted | BridgeError
 
 
-@dataclass(slots=True)
+@dataclass
 class Pipeline:
-    """Shared by the stages of one route. Nothing here awaits; each stage owns its own waiting."""
+    """Shared by the stages of one route. Nothing here awaits; each stage owns its own waiting.
+
+    ``answered`` are those that the target took, ``results`` how all others left the slots, ``ended`` wakes who takes
+    them. ``held`` are those whose claims are ours, by claim key.
+    """
 
     route: RouteConfig
     worker: str
@@ -68,9 +68,11 @@ class Pipeline:
     lanes: KeyLanes[Delivery] = field(default_factory=KeyLanes)
     work: WorkSignal = field(default_factory=WorkSignal)
     timers: WorkSignal = field(default_factory=WorkSignal)
-    results: deque[Result] = field(default_factory=deque)
-    settling: WorkSignal = field(default_factory=WorkSignal)
-    held: dict[Delivery, None] = field(default_factory=dict)
+    answered: list[Delivery] = field(default_factory=list)
+    results: list[Result] = field(default_factory=list)
+    ended: WorkSignal = field(default_factory=WorkSignal)
+    room_made: WorkSignal = field(default_factory=WorkSignal)
+    held: dict[bytes, Delivery] = field(default_factory=dict)
     reclaims: list[Delivery] = field(default_factory=list)
     paused: set[str] = field(default_factory=set)
     in_flight: int = 0
@@ -196,18 +198,62 @@ class Pipeline:
             self.queue(delivery)
             self.work.wake()
 
-    def report(self, delivery: Delivery, ended: Answered | Parked | Aborted | BridgeError) -> None:
-        """Hand a delivery to the settler."""
+    def report(self, delivery: Delivery, ended: Parked | Aborted | BridgeError) -> None:
+        """Hand a delivery that was not answered to the publisher."""
         self.results.append(Result(delivery, ended))
-        self.settling.wake()
+        self.ended.wake()
+
+    def take_ended(self, most: int) -> tuple[list[Delivery], list[Result]]:
+        """Up to ``most`` of those answered, and of all others."""
+        answered, self.answered = self.answered[:most], self.answered[most:]
+        results, self.results = self.results[:most], self.results[most:]
+        return answered, results
+
+    def holder(self, delivery: Delivery) -> Delivery | None:
+        """Who of ours holds the claim that ``delivery`` would need."""
+        found = self.held.get(delivery.claim_key)
+        return None if found is delivery else found
+
+    def let_go(self, delivery: Delivery) -> None:
+        """Its claim is not ours any more."""
+        if self.held.get(delivery.claim_key) is delivery:
+            del self.held[delivery.claim_key]
 
     def retire(self, delivery: Delivery, *, settled: bool) -> None:
         """Out of this worker's hands. Unsettled ones hold the watermark, so that their record is read again."""
         if delivery.queued:
             self.unqueue(delivery)
-        self.held.pop(delivery, None)
+        self.let_go(delivery)
         self.in_flight -= 1
         self.in_flight_bytes -= delivery.size
         if settled:
             delivery.part.watermark.settle(delivery.record.offset)
         delivery.part.left()
+        for repeat in delivery.repeats:
+            self._after_original(repeat)
+        delivery.repeats = ()
+
+    def retire_answered(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        """As ``retire``, for a batch that is settled: 0.6 µs each instead of 1.1. The answer is who repeated one of
+        them, and is settled with it."""
+        held = self.held
+        repeats: list[Delivery] = []
+        for delivery in deliveries:
+            if held.get(delivery.claim_key) is delivery:
+                del held[delivery.claim_key]
+            part = delivery.part
+            part.watermark.settle(delivery.record.offset)
+            self.in_flight_bytes -= delivery.size
+            part.left()
+            if delivery.repeats:
+                repeats += delivery.repeats
+                delivery.repeats = ()
+        self.in_flight -= len(deliveries)
+        return repeats
+
+    def _after_original(self, repeat: Delivery) -> None:
+        """The one it repeats left without being settled: it has to ask for the claim itself."""
+        if repeat.part.gone:
+            self.retire(repeat, settled=False)
+        else:
+            self.reclaims.append(repeat)

@@ -95,5 +95,5 @@ class ParkedSetRebuild:
             return 0
         state = lanes[TopicPartition(record.topic, record.partition)]
         due_ms = h.int_of(record.headers, h.DUE_MS, 0)
-        state.parked.park(record.key, state.identify(record).origin.offset, state.lane, due_ms=due_ms)
+        state.parked.park(record.key, state.origin_of(record).offset, state.lane, due_ms=due_ms)
         return 1

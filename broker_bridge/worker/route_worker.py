@@ -2,7 +2,7 @@
 
 ::
 
-    poll ─▶ admission ─▶ claim stage ─▶ key lanes ─▶ slots ─▶ settler ─▶ watermark ─▶ committer
+    poll ─▶ admission ─▶ claim stage ─▶ key lanes ─▶ slots ─▶ publisher ─▶ settler ─▶ watermark ─▶ committer
                 │                          ▲  (one message a key at a time)  │
                 └── not due: waits in hand  └────── held, retried in place ───┘
 """
@@ -32,6 +32,7 @@ from broker_bridge.worker.lease_keeper import LeaseKeeper
 from broker_bridge.worker.outcome import PAUSED_BY_LIMIT, OutcomePlanner
 from broker_bridge.worker.partitions import PartitionState
 from broker_bridge.worker.pipeline import Pipeline
+from broker_bridge.worker.publisher import Publisher
 from broker_bridge.worker.rebuild import ParkedSetRebuild
 from broker_bridge.worker.settler import Settler
 from broker_bridge.worker.slots import Slots
@@ -75,7 +76,9 @@ class RouteWorker:
         self._admission = Admission(pipeline)
         self._claims = ClaimStage(pipeline, store, comparison)
         self._slots = Slots(pipeline, self._claims, attempt, Suspects(pipeline, store))
-        self._settler = Settler(pipeline, OutcomePlanner(pipeline), producer, store)
+        planner = OutcomePlanner(pipeline)
+        self._settler = Settler(pipeline, planner, store)
+        self._publisher = Publisher(pipeline, planner, producer, store, self._settler)
         self._committer = Committer(pipeline, self._consumer)
         self._leases = LeaseKeeper(pipeline, store)
         self._budget = BudgetKeeper(pipeline, store)
@@ -150,6 +153,7 @@ class RouteWorker:
             ("rebuild", self._rebuild.run()),
             ("claims", self._claims.run()),
             ("slots", self._slots.run()),
+            ("publisher", self._publisher.run()),
             ("settler", self._settler.run()),
             ("committer", self._committer.run()),
             ("leases", self._leases.run()),
@@ -186,6 +190,9 @@ class RouteWorker:
         if due:
             self._claims.submit(due)
         self._flow.apply(claims_full=self._claims.full)
+        if self._flow.holding:
+            await pipeline.room_made.wait(_HOLDING_MS)
+            return
         wanted = min(pipeline.route.poll_records, pipeline.room) if not self._claims.full else 0
         records = await self._consumer.poll(max_records=max(1, wanted), timeout_ms=self._poll_ms(now_ms))
         if not records:
@@ -196,7 +203,7 @@ class RouteWorker:
             self._claims.submit(batch)
 
     def _poll_ms(self, now_ms: int) -> int:
-        if self._flow.holding:
+        if self._claims.full or not self.pipeline.room:
             return _HOLDING_MS
         due_ms = self._admission.next_due_ms()
         return _POLL_MS if due_ms is None else min(_POLL_MS, max(1, due_ms - now_ms))

@@ -9,11 +9,12 @@ from broker_bridge.core.circuit_breaker import BreakerState
 from broker_bridge.errors import BridgeError, DeliveryError, HandlerStuckError, OutputInvalidError
 from broker_bridge.observability import events
 from broker_bridge.observability.logging import key_hash
-from broker_bridge.worker.attempt import Attempt, Waiting
+from broker_bridge.worker.attempt import Attempt
+from broker_bridge.worker.begun import Begun
 from broker_bridge.worker.cancellation import is_cancelled
 from broker_bridge.worker.claim_stage import ClaimStage
 from broker_bridge.worker.delivery import Delivery
-from broker_bridge.worker.pipeline import Aborted, Answered, Parked, Pipeline
+from broker_bridge.worker.pipeline import Aborted, Parked, Pipeline
 from broker_bridge.worker.suspects import Suspects
 
 _BREAKER_EVENTS = {
@@ -24,7 +25,7 @@ _BREAKER_EVENTS = {
 _ANSWERS = (OutputInvalidError,)
 """Failures after the effect. All others may come of what a handler does before it asks its target: they say nothing of
 whether that is there."""
-_ANSWERED = Answered()
+_ENOUGH = None, None
 _SUSPECT_WAIT_MS = 50
 _YIELD_EVERY = 64
 """Messages a slot may run without suspending before it lets other tasks have the loop."""
@@ -45,6 +46,8 @@ class Slots:
         self._attempt = attempt
         self._suspects = suspects
         self._denied = 0
+        self._first_attempts = 0
+        self._wall_ms = 0
         self._in_order = pipeline.route.order == "key"
 
     async def run(self) -> None:
@@ -64,7 +67,7 @@ class Slots:
             task.result()
 
     def _leave_behind(self) -> None:
-        stuck = [delivery for delivery in self._p.held if delivery.overrun_s < math.inf]
+        stuck = [delivery for delivery in self._p.held.values() if delivery.overrun_s < math.inf]
         for delivery in stuck:
             self._p.log.error(
                 events.HANDLER_STUCK,
@@ -78,69 +81,106 @@ class Slots:
         raise HandlerStuckError(f"the handler of {where} goes on although it was cancelled", where=self._p.route.name)
 
     async def _slot(self) -> None:
-        streak = 0
         while True:
-            delivery = self._take()
-            if delivery is None:
-                streak = 0
+            found = self._advance()
+            if found is None:
                 await self._p.work.wait()
-                continue
-            if delivery.crashes and not await self._note_start(delivery):
-                continue
-            waiting = self._begin(delivery)
-            if waiting is not None:
-                await self._finish(delivery, waiting)
-            streak += 1
-            if streak % _YIELD_EVERY == 0:
+            elif found[0] is None:
                 await asyncio.sleep(0)
+            else:
+                await self._go_on(*found)
+
+    def _advance(self) -> tuple[Delivery, Begun | None] | tuple[None, None] | None:
+        """Try messages until one has to wait, or none is left, or others should have the loop (``_ENOUGH``)."""
+        pipeline, self._first_attempts = self._p, 0
+        self._wall_ms = pipeline.clock.now_ms() - pipeline.ticks_ms
+        try:
+            for _ in range(_YIELD_EVERY):
+                delivery = self._take()
+                if delivery is None:
+                    return None
+                if delivery.crashes:
+                    return delivery, None
+                begun = self._begin(delivery)
+                if begun is not None:
+                    return delivery, begun
+        finally:
+            if self._first_attempts:
+                pipeline.budget.attempted(pipeline.ticks_ms, self._first_attempts)
+            if pipeline.answered:
+                pipeline.ended.wake()
+        return _ENOUGH
+
+    async def _go_on(self, delivery: Delivery, begun: Begun | None) -> None:
+        """Something has to be waited for; another slot goes on meanwhile."""
+        if self._p.lanes.ready:
+            self._p.work.wake()
+        if begun is None and await self._note_start(delivery):
+            begun = self._begin(delivery)
+        if begun is not None:
+            await self._finish(delivery, begun)
+        if self._p.answered:
+            self._p.ended.wake()
 
     def _take(self) -> Delivery | None:
         """The next message to be tried. Between the check and the start nothing awaits."""
         pipeline = self._p
         while True:
             now_s = pipeline.ticks_s  # once a message
-            now_ms = round(now_s * 1000)
-            if pipeline.closing or pipeline.stopped or not pipeline.breaker.may_admit(now_ms):
+            now_ms = int(now_s * 1000)
+            if pipeline.closing or pipeline.stopped:
+                return None
+            if not (pipeline.breaker.is_closed or pipeline.breaker.may_admit(now_ms)):
                 return None
             delivery = pipeline.lanes.take(now_ms)
             if delivery is None:
                 return None
-            if delivery.part.gone:
-                pipeline.retire(delivery, settled=False)
-            elif delivery.token == 0 or self._has_run_out(delivery, now_s):
-                self._claim_again(delivery, now_ms)
-            elif self._in_order and (lane := self._lane_ahead(delivery)) is not None:
-                if not pipeline.wait_behind(delivery, lane):
-                    pipeline.report(delivery, Parked(lane))
-            elif delivery.crashes and self._suspects.must_wait(delivery):
-                pipeline.postpone(delivery, delay_ms=_SUSPECT_WAIT_MS)
-            elif not self._is_affordable(delivery, now_ms):
-                pipeline.postpone(delivery, delay_ms=self._budget_wait_ms(now_ms))
-            else:
-                delivery.began_s, delivery.probe = now_s, pipeline.breaker.admitted(now_ms)
+            if self._may_start(delivery, now_s, now_ms):
+                delivery.began_s, delivery.started_ms = now_s, now_ms + self._wall_ms
+                delivery.probe = not pipeline.breaker.is_closed and pipeline.breaker.admitted(now_ms)
                 return delivery
+
+    def _may_start(self, delivery: Delivery, now_s: float, now_ms: int) -> bool:
+        """Whether its turn has come; where it has not, it is where it has to wait."""
+        pipeline = self._p
+        part = delivery.part
+        if part.gone:
+            pipeline.retire(delivery, settled=False)
+        elif delivery.token == 0 or self._has_run_out(delivery, now_s):
+            self._claim_again(delivery, now_ms)
+        elif self._in_order and part.parked and (lane := self._lane_ahead(delivery)) is not None:
+            if not pipeline.wait_behind(delivery, lane):
+                pipeline.report(delivery, Parked(lane))
+        elif delivery.crashes and self._suspects.must_wait(delivery):
+            pipeline.postpone(delivery, delay_ms=_SUSPECT_WAIT_MS)
+        elif delivery.is_retry and not self._is_affordable(now_ms):
+            pipeline.postpone(delivery, delay_ms=self._budget_wait_ms(now_ms))
+        else:
+            self._first_attempts += not delivery.is_retry
+            return True
+        return False
 
     def _has_run_out(self, delivery: Delivery, now_s: float) -> bool:
         """Whether somebody else may hold the claim by now: it is asked for again before anything starts (I8)."""
         if not delivery.lost and now_s < delivery.lease_end_s:
             return False
-        self._p.held.pop(delivery, None)
+        self._p.let_go(delivery)
         delivery.token, delivery.lost, delivery.ask_at_ms = 0, False, 0
         return True
 
-    def _is_affordable(self, delivery: Delivery, now_ms: int) -> bool:
-        """Whether the target's budget has room for it, which a first attempt always finds; counts what is to start."""
+    def _is_affordable(self, now_ms: int) -> bool:
+        """Whether the target's budget has room for a retry, which is counted then; first attempts always have it."""
         budget = self._p.budget
-        if not delivery.is_retry:
-            budget.attempted(now_ms)
-        elif budget.allows(now_ms):
+        if self._first_attempts:
+            budget.attempted(now_ms, self._first_attempts)
+            self._first_attempts = 0
+        if budget.allows(now_ms):
             budget.retried(now_ms)
             self._denied //= 2
-        else:
-            self._denied += 1
-            self._p.metrics.budget_denied(self._p.route.name)
-            return False
-        return True
+            return True
+        self._denied += 1
+        self._p.metrics.budget_denied(self._p.route.name)
+        return False
 
     def _budget_wait_ms(self, now_ms: int) -> int:
         """Longer, the more of them wait; and all at the same times, so that slots are not woken for each."""
@@ -148,7 +188,18 @@ class Slots:
         return looks * _BUDGET_LOOK_MS - now_ms % _BUDGET_LOOK_MS
 
     def _claim_again(self, delivery: Delivery, now_ms: int) -> None:
-        if delivery.ask_at_ms > now_ms:
+        """Ask for its claim, unless it repeats a message that was answered here and is about to be settled: it is
+        settled with that one. To ask until it is would hold its key up for 50 ms each time::
+
+            lane of one key   m1    m1 again          m2
+            claims            ours  busy: m1 has it   ours
+            its turn          done  done with m1      done
+        """
+        original = self._p.holder(delivery)
+        if original is not None and original.answered:
+            self._p.unqueue(delivery)
+            original.repeats = [*original.repeats, delivery]
+        elif delivery.ask_at_ms > now_ms:
             self._p.postpone(delivery, delay_ms=delivery.ask_at_ms - now_ms)
         else:
             self._p.reclaims.append(delivery)
@@ -173,6 +224,7 @@ class Slots:
             self._abort(delivery)
             raise
         pipeline, delivery.began_s = self._p, self._p.ticks_s
+        delivery.started_ms = pipeline.clock.now_ms()
         if not delivery.part.gone and not self._has_run_out(delivery, delivery.began_s):
             return True
         self._suspects.after(delivery)
@@ -184,23 +236,22 @@ class Slots:
             pipeline.postpone(delivery, delay_ms=0)
         return False
 
-    def _begin(self, delivery: Delivery) -> Waiting | None:
+    def _begin(self, delivery: Delivery) -> Begun | None:
         """Try the message. Most handlers end here; what is answered is one that waits."""
-        delivery.started_ms = self._p.clock.now_ms()
         try:
             ended = self._attempt.begin(delivery)
         except asyncio.CancelledError:
             self._abort(delivery)
             raise
-        if isinstance(ended, Waiting):
+        if isinstance(ended, Begun):
             return ended
         self._ended(delivery, ended)
         return None
 
-    async def _finish(self, delivery: Delivery, waiting: Waiting) -> None:
+    async def _finish(self, delivery: Delivery, begun: Begun) -> None:
         delivery.overrun_s = delivery.began_s + self._attempt.timeout_s + self._p.route.claims.lease_ms / 1000
         try:
-            error = await self._attempt.finish(delivery, waiting)
+            error = await self._attempt.finish(delivery, begun)
         except asyncio.CancelledError:
             self._abort(delivery)
             raise
@@ -216,21 +267,26 @@ class Slots:
         self._p.report(delivery, Aborted())
 
     def _ended(self, delivery: Delivery, error: BridgeError | None) -> None:
+        pipeline = self._p
         if delivery.crashes:
             self._suspects.after(delivery)
-        self._tell_breaker(delivery, error)
-        if error is None:
-            self._p.unpark(delivery)
-            self._p.unqueue(delivery)
-            self._p.report(delivery, _ANSWERED)
+        if error is None and pipeline.breaker.is_closed:
+            pipeline.breaker.took(int(delivery.began_s * 1000))
         else:
-            self._p.report(delivery, error)
+            self._tell_breaker(delivery, error)
+        if error is not None:
+            pipeline.report(delivery, error)
+            return
+        delivery.answered = True
+        if delivery.part.parked or pipeline.behind:
+            pipeline.unpark(delivery)
+        if delivery.queued:
+            delivery.queued = False
+            pipeline.lanes.release(delivery.order_key)  # whoever is next is for this slot to take
+        pipeline.answered.append(delivery)
 
     def _tell_breaker(self, delivery: Delivery, error: BridgeError | None) -> None:
-        pipeline, began_ms = self._p, round(delivery.began_s * 1000)
-        if error is None and pipeline.breaker.is_closed:  # nearly always, and then the time does not matter
-            pipeline.breaker.succeeded(delivery.order_key, began_ms, began_ms=began_ms)
-            return
+        pipeline, began_ms = self._p, int(delivery.began_s * 1000)
         now_ms = pipeline.ticks_ms
         before = pipeline.breaker.state(now_ms)
         if before is BreakerState.HALF_OPEN and not delivery.probe:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,14 +25,14 @@ from broker_bridge.message import OutgoingRecord, Position
 from broker_bridge.testing.history import RecordingStore
 from broker_bridge.worker import outcome as outcome_module
 from broker_bridge.worker.admission import Admission
+from broker_bridge.worker.attempt import Attempt
 from broker_bridge.worker.claim_stage import ClaimStage
 from broker_bridge.worker.committer import Committer
 from broker_bridge.worker.delivery import Delivery
 from broker_bridge.worker.held_keys import HeldKeys
-from broker_bridge.worker.outcome import Outcome, OutcomePlanner
 from broker_bridge.worker.partitions import Assignment, PartitionState
+from broker_bridge.worker.publisher import Publisher
 from broker_bridge.worker.rebuild import ParkedSetRebuild
-from broker_bridge.worker.settler import Settler
 
 SEEDS = 150
 Patch = pytest.MonkeyPatch
@@ -134,40 +134,41 @@ def tries_before_due(patch: Patch) -> None:
 
 
 def takes_a_failed_send_for_done(patch: Patch) -> None:
-    def answered(self: Settler, outcomes: Sequence[Any], answers: Sequence[Position | TransportError]) -> list[Any]:
+    def answered(self: Publisher, outcomes: Sequence[Any], answers: Sequence[Position | TransportError]) -> list[Any]:
         return []
 
-    patch.setattr(Settler, "_unanswered", answered)
+    patch.setattr(Publisher, "_unanswered", answered)
 
 
 def ignores_that_a_dead_letter_was_not_taken(patch: Patch) -> None:
-    unanswered = Settler._unanswered
+    unanswered = Publisher._unanswered
 
-    def without_letters(self: Settler, outcomes: Sequence[Any], answers: Sequence[Any]) -> list[Any]:
+    def without_letters(self: Publisher, outcomes: Sequence[Any], answers: Sequence[Any]) -> list[Any]:
         kept = [pair for pair in zip(outcomes, answers, strict=True) if not pair[0].record.topic.endswith(".dlq")]
         return unanswered(self, [pair[0] for pair in kept], [pair[1] for pair in kept])
 
-    patch.setattr(Settler, "_unanswered", without_letters)
+    patch.setattr(Publisher, "_unanswered", without_letters)
 
 
 def completes_before_the_copy_is_acknowledged(patch: Patch) -> None:
     """The watermark moves first, then the records are sent, once."""
 
-    async def once(self: Settler, outcomes: list[Any]) -> None:
-        for found in outcomes:
-            found.delivery.part.watermark.settle(found.delivery.record.offset)
-        await self._committer_for_tests.commit([found.delivery.part for found in outcomes])  # type: ignore[attr-defined]
-        await publish(self, outcomes)
+    async def once(self: Publisher, answered: list[Delivery], outcomes: list[Any]) -> Any:
+        deliveries = answered + [found.delivery for found in outcomes]
+        for delivery in deliveries:
+            delivery.part.watermark.settle(delivery.record.offset)
+        await self._committer_for_tests.commit([delivery.part for delivery in deliveries])  # type: ignore[attr-defined]
+        return await publish(self, answered, outcomes)
 
-    publish = Settler._publish
+    publish = Publisher._publish
     init = Committer.__init__
 
     def remember(self: Committer, pipeline: Any, consumer: Any) -> None:
         init(self, pipeline, consumer)
-        patch.setattr(Settler, "_committer_for_tests", self, raising=False)
+        patch.setattr(Publisher, "_committer_for_tests", self, raising=False)
 
     patch.setattr(Committer, "__init__", remember)
-    patch.setattr(Settler, "_publish", once)
+    patch.setattr(Publisher, "_publish", once)
 
 
 def drops_a_header_of_the_dead(patch: Patch) -> None:
@@ -209,15 +210,7 @@ def loses_replays(patch: Patch) -> None:
 
 
 def keeps_the_answer_to_itself(patch: Patch) -> None:
-    plan = OutcomePlanner.plan
-
-    def without_output(self: OutcomePlanner, results: Iterable[Any]) -> list[Outcome]:
-        made = list(results)
-        for result in made:
-            result[0].output = None
-        return plan(self, made)
-
-    patch.setattr(OutcomePlanner, "plan", without_output)
+    patch.setattr(Attempt, "_make_output", lambda *_: None)
 
 
 def takes_a_conflict_for_a_duplicate(patch: Patch) -> None:

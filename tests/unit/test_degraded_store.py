@@ -17,6 +17,7 @@ from broker_bridge.core.claim import (
     ClaimStatus,
     Held,
     SettleKind,
+    Settlement,
     SettleStatus,
 )
 from broker_bridge.errors import ClaimUnreadableError, StoreError, UnsafeSettingsError
@@ -374,5 +375,26 @@ def test_ttl_is_kept_on_the_way_home() -> None:
         await asyncio.sleep(TTL_MS / 1000 + 1)
         assert await world.at_home(world.request("one")) is None
         assert await world.do("one") is GRANTED
+
+    run_virtual(scenario())
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_what_was_done_away_with_an_old_copy_is_not_done_again_with_the_later_one(policy: str) -> None:
+    """Another worker has written a retry copy of which this one has not heard when the store goes away."""
+
+    async def scenario() -> None:
+        world = Outages(DegradedStore, policy)
+        other = world.request("m")
+        (answer,) = await world.primary.claim(GROUP, [other], lease_ms=LEASE_MS)
+        handed = Settlement(other.key, other.nonce, answer.token, SettleKind.RETRY, attempt=2)
+        assert await world.primary.settle(GROUP, [handed], ttl_ms=TTL_MS) == [OK]
+        world.primary.available = False
+        assert await world.do("m") is GRANTED
+        await world.back()
+        assert await world.at_home(other) is ClaimState.COMPLETED
+        assert (await world.claim(world.request("m", attempt=2))).status is DONE
+        assert world.flags[Flag.COLLIDED] == 0
+        await world.store.stop()
 
     run_virtual(scenario())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from typing import Any, Literal, Protocol
 
 from broker_bridge.consumer import Context
@@ -18,6 +19,10 @@ class Target(Protocol):
     @property
     def form(self) -> Form:
         """In which form values are wanted."""
+
+    @property
+    def of_values(self) -> Callable[[Any], Coroutine[Any, Any, object]] | None:
+        """What ``deliver`` comes to where it looks at the value and at nothing else of a message; None elsewhere."""
 
     async def start(self) -> None:
         """Make ready; raises ``BridgeError`` where it never can be."""

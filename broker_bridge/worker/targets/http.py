@@ -28,6 +28,7 @@ class HttpEndpointTarget:
     """POSTs each message to one URL over kept-alive connections."""
 
     form: Form = "json"
+    of_values: None = None
 
     def __init__(self, config: HttpTarget, *, concurrency: int, clock: Clock) -> None:
         self._config = config

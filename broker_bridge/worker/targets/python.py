@@ -21,6 +21,7 @@ class PythonHandlerTarget:
 
     def __init__(self, handler: Handler[Any]) -> None:
         self._handler = handler
+        self.of_values = handler.of_values
 
     async def start(self) -> None:
         """Nothing to do."""

@@ -14,6 +14,7 @@ class TopicForwardTarget:
     """Forwards key, value and headers; the worker's own send acknowledges it before the claim is settled."""
 
     form: Form = "bytes"
+    of_values: None = None
 
     def __init__(self, config: TopicTarget) -> None:
         self._topic = config.topic

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from broker_bridge.core.claim import NO_REPLAY
 from broker_bridge.core.fingerprint import fingerprint
-from broker_bridge.core.identity import claim_key, payload_fingerprint, replay_tag
+from broker_bridge.core.identity import claim_key, claim_key_in, payload_fingerprint, replay_tag
+from broker_bridge.headers import idempotency_key_in
+from broker_bridge.message import Position
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=12)
 
@@ -72,3 +74,13 @@ def test_a_target_code_that_is_no_text_has_a_fingerprint_too() -> None:
 def test_other_codes_other_fingerprints(code: str, other: str) -> None:
     assert (fingerprint("a", code) == fingerprint("a", other)) == (code == other)
     assert len(fingerprint(code, other)) == 12
+
+
+HEADER = st.one_of(st.none(), st.binary(max_size=8), st.text("a#%ü", max_size=4).map(str.encode))
+
+
+@given(st.dictionaries(st.sampled_from(["ce_id", "ce_source", "idempotency-key", "x"]), HEADER), TEXTS)
+def test_the_key_made_of_bytes_is_that_of_the_text(named: dict[str, bytes | None], namespace: str) -> None:
+    origin = Position("orders", 1, 2)
+    expected = claim_key(idempotency_key_in(named, origin), namespace=namespace)
+    assert claim_key_in(named, origin, namespace=namespace) == expected

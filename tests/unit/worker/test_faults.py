@@ -28,6 +28,7 @@ def test_row_3_crash_between_effect_and_complete_repeats_at_most_once_and_says_s
         async with InMemoryBridge(shop(handle)) as world:
             await place(world, 1, 2, 3)
             await gate.wait()
+            await asyncio.sleep(0.1)  # o-0001 is settled meanwhile
             await world.crash_worker()
             world.start_worker()
             await world.settled()

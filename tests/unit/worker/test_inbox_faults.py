@@ -235,5 +235,6 @@ def test_without_an_inbox_the_same_faults_repeat_effects(tmp_path: Path) -> None
 
 
 def test_check_then_insert_is_flagged(tmp_path: Path) -> None:
-    found = [wrong(run(tmp_path, seed, CheckThenInsert())[0]) for seed in range(1, 4)]
-    assert max(count for wrongs in found for count in wrongs.values()) > 1
+    """A few seeds will do: two must meet between the check and the insert."""
+    runs = (wrong(run(tmp_path, seed, CheckThenInsert())[0]) for seed in range(1, 21))
+    assert any(count > 1 for wrongs in runs for count in wrongs.values())

@@ -106,7 +106,7 @@ async def test_none_dies_of_it_however_long_it_takes(registry: RegistryStub, tmp
 
     def holds() -> int:
         assert world.worker is not None
-        return max((one.holds for one in world.worker.routes[0].pipeline.held), default=0)
+        return max((one.holds for one in world.worker.routes[0].pipeline.held.values()), default=0)
 
     async with InMemoryBridge(bridge_of(registry, tmp_path, seen)) as world:
         registry.add("n.T", SCHEMA | {"doc": "later"})
