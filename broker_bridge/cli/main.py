@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import importlib.metadata
 import importlib.util
 import json
 import logging
 import os
-import platform
 import select
 import sys
-import tempfile
-import traceback
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -22,6 +18,7 @@ import click
 from broker_bridge.cli.exit_codes import ExitCode, exit_code_of
 from broker_bridge.errors import BridgeError
 from broker_bridge.text import printable
+from broker_bridge.worker.garbage import rare_collections
 
 PROGRAM: Final = "broker-bridge"
 COMPLETE_VARIABLE: Final = "_BROKER_BRIDGE_COMPLETE"
@@ -84,7 +81,9 @@ class LazyGroup(click.Group):
 
 
 def _version() -> str:
-    return importlib.metadata.version("broker-bridge")
+    from importlib.metadata import version
+
+    return version("broker-bridge")
 
 
 def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -120,12 +119,13 @@ def cli(*, debug: bool) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        status = _run(given)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        _forget_stdout()
-        status = ExitCode.BROKEN_PIPE
+    with rare_collections():  # while modules are imported there is no garbage: 40 ms of a worker's start
+        try:
+            status = _run(given)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _forget_stdout()
+            status = ExitCode.BROKEN_PIPE
     if status == ExitCode.STUCK:
         os._exit(status)  # leaving in any other way waits for the handler
     sys.exit(status)
@@ -235,6 +235,10 @@ def _tell_defect(error: BaseException, *, as_json: bool) -> int:
 
 def _crash_report(error: BaseException) -> str | None:
     try:
+        import platform
+        import tempfile
+        import traceback
+
         handle, path = tempfile.mkstemp(prefix="broker-bridge-crash-", suffix=".txt")
         with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(f"broker-bridge {_version()}, Python {platform.python_version()}, {platform.platform()}\n\n")
@@ -246,6 +250,8 @@ def _crash_report(error: BaseException) -> str | None:
 
 def _show_traceback(error: BaseException) -> None:
     if os.environ.get(DEBUG_VARIABLE, "") not in ("", "0"):
+        import traceback
+
         traceback.print_exception(error, file=sys.stderr)
 
 
