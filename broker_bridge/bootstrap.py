@@ -16,6 +16,7 @@ from broker_bridge.clock import Clock, SystemClock
 from broker_bridge.config import BridgeConfig, HttpTarget, KafkaSection, PythonTarget, RouteConfig, TopicTarget
 from broker_bridge.consumer import Handler
 from broker_bridge.contracts.codec import Codec
+from broker_bridge.contracts.contract import Contract
 from broker_bridge.contracts.directory import SchemaDirectory
 from broker_bridge.contracts.naming import SubjectNaming
 from broker_bridge.contracts.upcasters import load_upcasters
@@ -95,7 +96,7 @@ def open_codec(
     config: BridgeConfig, *, routes: Iterable[RouteConfig] = (), waits: bool = True, drafts: bool = False
 ) -> Codec:
     """The contracts of ``[bridge] schemas``, or of ``[registry]``, and the upcasters. With ``drafts``, files without an
-    id are passed over.
+    id are passed over, and of a registry nothing is taken from the folder.
 
     Of a registry, what ``routes`` name is fetched at once; later, a call waits for what it lacks only if ``waits``.
     That is for commands, which register nothing either.
@@ -103,7 +104,9 @@ def open_codec(
     upcaster cannot be, ``RegistryError`` where the registry is away and nothing was kept.
     """
     named = config.bridge.upcasters
-    registry = _open_registry(config, may_register=not waits) if config.registry.url else None
+    registry = None
+    if config.registry.url:
+        registry = _open_registry(config, may_register=not waits, with_folder=not drafts)
     codec = Codec(
         registry or SchemaDirectory(config.bridge.schemas, drafts=drafts),
         naming=SubjectNaming(config.bridge.subjects),
@@ -116,7 +119,7 @@ def open_codec(
     return codec
 
 
-def _open_registry(config: BridgeConfig, *, may_register: bool) -> RegistrySource:
+def _open_registry(config: BridgeConfig, *, may_register: bool, with_folder: bool) -> RegistrySource:
     from broker_bridge.contracts.registry_cache import SchemaCache
     from broker_bridge.contracts.registry_client import RegistryClient
     from broker_bridge.contracts.registry_source import RegistrySource
@@ -125,7 +128,7 @@ def _open_registry(config: BridgeConfig, *, may_register: bool) -> RegistrySourc
     return RegistrySource(
         RegistryClient(section),
         cache=SchemaCache(section.cache, section.urls) if section.cache is not None else None,
-        folder=SchemaDirectory(folder, drafts=True) if folder.is_dir() else None,
+        folder=SchemaDirectory(folder, drafts=True) if with_folder and folder.is_dir() else None,
         auto_register=section.auto_register and may_register,
         unknown_ttl_s=section.unknown_ttl_ms / 1000,
     )
@@ -250,7 +253,7 @@ def make_worker(
                 store=store_of[route.name],
                 target=target,
                 attempt=Attempt(pipeline, target, codec, wire_form=config.producer.wire_form),
-                comparison=PayloadComparison(transport, codec, route.topic),
+                comparison=PayloadComparison(transport, codec, route.topic, _read_as(codec, route)),
                 producer=transport.producer(delivery_timeout_ms=config.kafka.delivery_timeout_ms),
                 member=f"{config.kafka.member}.{route.name}" if config.kafka.member else None,
             )
@@ -261,6 +264,11 @@ def make_worker(
             config.health.listen, live=worker.live, ready=worker.ready, metrics=metrics, details=worker.details
         )
     return worker
+
+
+def _read_as(codec: Codec, route: RouteConfig) -> Contract | None:
+    section = route.contract
+    return None if section is None else codec.contract_for(route.topic, section.subject, section.version)
 
 
 def _stores(

@@ -2,14 +2,16 @@
 
 Equal bytes prove the same payload cheaply, unequal bytes prove nothing, because Avro libraries encode one value in
 several ways (map order, padded integers). So before a conflict is called, the record that was seen first is read from
-the log and both are compared as decoded values. Where it cannot be read any more the bytes decide.
+the log and both are compared as decoded values; where they were written under different schemas (an event sent again
+by a producer that was upgraded meanwhile), as the route reads them. Where it cannot be read any more the bytes decide.
 """
 
 from __future__ import annotations
 
 import struct
 
-from broker_bridge.contracts.codec import Codec
+from broker_bridge.contracts.codec import Codec, Decoded
+from broker_bridge.contracts.contract import Contract
 from broker_bridge.core.claim import pack_origin
 from broker_bridge.errors import BridgeError, RegistryError, TransportError
 from broker_bridge.headers import schema_header_of
@@ -19,12 +21,14 @@ from broker_bridge.worker.delivery import Delivery
 
 
 class PayloadComparison:
-    """Compares the payload of a delivery with that of the record its claim was first granted for."""
+    """Compares the payload of a delivery with that of the record its claim was first granted for. ``read_as`` is the
+    contract that the route reads values as, None where it takes them as they were written."""
 
-    def __init__(self, transport: Transport, codec: Codec, topic: str) -> None:
+    def __init__(self, transport: Transport, codec: Codec, topic: str, read_as: Contract | None = None) -> None:
         self._transport = transport
         self._codec = codec
         self._topic = topic
+        self._read_as = read_as
         self._reader: LogReader | None = None
 
     async def is_same_payload(self, delivery: Delivery, first_origin: bytes) -> bool:
@@ -36,7 +40,7 @@ class PayloadComparison:
         if first.value == delivery.record.value:
             return True
         try:
-            return self._decoded(first) == self._decoded(delivery.record)
+            return self._are_equal(first, delivery.record)
         except RegistryError as error:
             raise TransportError(f"a schema cannot be had now: {error.detail}", remedy=error.remedy) from error
         except BridgeError:
@@ -59,10 +63,17 @@ class PayloadComparison:
                 raise
             return None
 
-    def _decoded(self, record: Record) -> object:
-        if record.value is None:
-            return None
-        return self._codec.decode(record.value, schema_header=schema_header_of(record.headers)).value
+    def _are_equal(self, first: Record, second: Record) -> bool:
+        if first.value is None or second.value is None:
+            return first.value is second.value
+        one, other = self._decoded(first, None), self._decoded(second, None)
+        if one.schema == other.schema or self._read_as is None:
+            return one.value == other.value
+        return self._decoded(first, self._read_as).value == self._decoded(second, self._read_as).value
+
+    def _decoded(self, record: Record, read_as: Contract | None) -> Decoded:
+        header = schema_header_of(record.headers)
+        return self._codec.decode(record.value or b"", reader=read_as, schema_header=header)
 
     async def stop(self) -> None:
         """Disconnect."""

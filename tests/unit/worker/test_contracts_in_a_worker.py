@@ -157,6 +157,30 @@ def test_one_event_in_two_forms_is_a_duplicate_and_no_conflict() -> None:
     assert seen == ["o-0001"]
 
 
+@pytest.mark.parametrize(("channel", "conflicts"), [("web", 0), ("phone", 1)])
+def test_an_event_sent_again_by_an_upgraded_producer_is_compared_as_the_route_reads_it(
+    channel: str, conflicts: int
+) -> None:
+    """Version 2 has one field more, whose default is "web"."""
+    seen: list[str] = []
+
+    async def handle(message: Message[dict[str, Any]], _: Context) -> None:
+        seen.append(message.value["channel"])
+
+    async def scenario() -> None:
+        async with InMemoryBridge(bridge_of(handle)) as world:
+            await send(world, 1, "confluent", version=1)
+            await world.settled()
+            again = order(1, channel=channel)
+            await world.producer.send(TOPIC, again, key="c1", contract=ORDER, version=2, event_id="o-0001")
+            await world.settled()
+            codes = [letter.failure.code for letter in world.dead_letters(GROUP)]
+            assert codes == ["key_conflict"] * conflicts
+
+    run_virtual(scenario())
+    assert seen == ["web"]
+
+
 def test_a_value_that_nobody_can_name_is_a_dead_letter() -> None:
     async def handle(_: Message[dict[str, Any]], __: Context) -> None:
         raise AssertionError
