@@ -12,7 +12,7 @@ from broker_bridge.contracts.compatibility import Mode
 from broker_bridge.contracts.contract import read_text
 from broker_bridge.contracts.forms import Form
 from broker_bridge.replay.still_decodes import Sample, still_decodes
-from broker_bridge.replay.who_breaks import Meeting, Newcomer, When, readers_of, who_breaks
+from broker_bridge.replay.who_breaks import Meeting, Newcomer, When, readers_of, who_breaks, writers_of
 
 if TYPE_CHECKING:
     from broker_bridge.config import BridgeConfig
@@ -57,9 +57,11 @@ def ask_consumers(new: Path, config_path: Path, mode: Mode, *, live: bool, sampl
     """
     config = read_config(config_path)
     codec, text = _codec(config), read_text(new)
-    found = Consumers(who_breaks(config, codec, text, str(new), mode), [], _earlier(codec, text, str(new)))
+    readers = readers_of(text, str(new), codec, config.routes)
+    users = readers + writers_of(text, str(new), codec, config.routes)
+    earlier = users[0].earlier if users else _earlier(codec, text, str(new))
+    found = Consumers(who_breaks(config, codec, text, str(new), mode), [], earlier)
     if live:
-        readers = readers_of(text, str(new), codec, config.routes)
         found.samples = run_async(_samples(config, codec, readers, samples))
     return found
 

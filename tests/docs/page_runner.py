@@ -6,7 +6,9 @@ What differs from what the reader sees:
   environment; the topics ``orders.placed`` and ``payments.captured`` get a prefix, since the servers are shared;
 * ``broker-bridge stack …`` is only parsed (``tests/cli/test_stack_cli.py`` runs it): the servers are there already;
 * programs that set a machine up (``SHOWN_ONLY``) are not run, but the files and Makefile targets they name must exist;
-* a command that answers "not yet" is asked again until it ends with 0, as a reader would, within ``PATIENCE_S``.
+* a command that answers "not yet" is asked again until it ends with 0, as a reader would, within ``PATIENCE_S``;
+* excerpts of Go and Rust programs are not run, but must stand in the file that they name. ``run_too`` are programs of
+  ``SHOWN_ONLY`` that are run nevertheless, on the examples of the repository and the schemas of the page.
 """
 
 from __future__ import annotations
@@ -47,8 +49,11 @@ class BrokenBlockError(AssertionError):
 class PageRunner:
     """Runs one page. Use it with ``with``: what runs in the background ends with it, and must end well."""
 
-    def __init__(self, folder: Path, *, bootstrap: str, redis_url: str, prefix: str) -> None:
+    def __init__(
+        self, folder: Path, *, bootstrap: str, redis_url: str, prefix: str, run_too: frozenset[str] = frozenset()
+    ) -> None:
         self.folder = folder
+        self._run_too = run_too
         self._environ = {name: value for name, value in os.environ.items() if not name.startswith("BROKER_BRIDGE_")}
         self._environ |= {
             "BROKER_BRIDGE_KAFKA__BOOTSTRAP": bootstrap,
@@ -61,7 +66,7 @@ class PageRunner:
             (r"127\.0\.0\.1:6379", redis_url.split("/")[2]),
             (r"\b9100\b", port),
             (r"\b8081\b", str(free_port())),
-            (r"\b(orders\.placed|payments\.captured)\b", rf"{prefix}.\1"),
+            (r"\b(orders\.placed|payments\.captured|stock\.counted)\b", rf"{prefix}.\1"),
         ]
         self._output = folder / ".output"
         self._background: list[tuple[str, subprocess.Popen[bytes]]] = []
@@ -123,6 +128,13 @@ class PageRunner:
 
     def _json(self, block: Block) -> None:
         json.loads(block.body)
+        if block.file:
+            (self.folder / block.file).parent.mkdir(parents=True, exist_ok=True)
+            (self.folder / block.file).write_text(block.body)
+
+    def _excerpt(self, block: Block) -> None:
+        if block.file and block.body not in self._adapted((ROOT / block.file).read_text()):
+            raise BrokenBlockError(f"this does not stand in {block.file}")
 
     def _text(self, block: Block) -> None:
         deadline = time.monotonic() + PATIENCE_S
@@ -148,10 +160,18 @@ class PageRunner:
                 self._background.append((line, self._start([program, *words[1:-1]])))
             else:
                 self._until_done(line, [program, *words[1:]])
+        elif words[0] in self._run_too:
+            self._until_done(line, [self._in_repository(word) for word in words])
         elif words[0] in SHOWN_ONLY:
             _check_named(words)
         else:
             raise BrokenBlockError(f"{words[0]!r} is no program that pages may use")
+
+    def _in_repository(self, word: str) -> str:
+        """Programs are those of the repository, where they are built; schemas are those the page has written."""
+        if word.startswith("examples/"):
+            return str(ROOT / word)
+        return str(self.folder / word.removeprefix("../../")) if word.startswith("../../schemas/") else word
 
     def _start(self, command: list[str]) -> subprocess.Popen[bytes]:
         with self._output.open("ab") as output:
@@ -196,6 +216,8 @@ class PageRunner:
         "sh": _sh,
         "text": _text,
         "json": _json,
+        "go": _excerpt,
+        "rust": _excerpt,
     }
 
 

@@ -38,3 +38,10 @@ def payments() -> Path:
     folder = ROOT / "examples" / "payments"
     _build(["cargo", "build", "--quiet", "--bin", "payments"], folder)
     return folder / "target" / "debug" / "payments"
+
+
+@pytest.fixture(scope="session")
+def publish_programs() -> None:
+    """The programs of the guide on evolving events, so that running them does not wait for a compiler."""
+    _build(["go", "build", "-o", "/dev/null", "./publish"], ROOT / "examples" / "orders")
+    _build(["cargo", "build", "--quiet", "--features", "kafka", "--example", "publish"], ROOT / "examples" / "payments")
