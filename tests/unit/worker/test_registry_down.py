@@ -80,7 +80,7 @@ async def test_row_16_what_is_known_goes_on_and_the_rest_waits(registry: Registr
         assert world.dead_letters("g") == []
         assert sum(world.log.committed["g"].values()) < 6
         registry.start()
-        await world.settled()
+        await world.settled(within_ms=60_000)
         assert world.dead_letters("g") == []
     assert seen == [1, 4, 5, 6, 2, 3], "in order of the key once the schema is there"
 
@@ -96,7 +96,7 @@ async def test_an_unknown_id_is_poison_only_where_the_registry_says_so(registry:
         await until(lambda: seen == [2])
         assert world.dead_letters("g") == []
         registry.always = None
-        await world.settled()
+        await world.settled(within_ms=60_000)
         (letter,) = world.dead_letters("g")
         assert (letter.failure.code, letter.failure.attempts) == ("schema_unknown", 1)
 
@@ -114,7 +114,7 @@ async def test_none_dies_of_it_however_long_it_takes(registry: RegistryStub, tmp
         await send(world, 2, 1)
         await until(lambda: holds() > 60)  # any other failure that spends no attempt is held 50 times at most
         registry.start()
-        await world.settled()
+        await world.settled(within_ms=60_000)
         assert world.dead_letters("g") == []
     assert seen == [1]
 
@@ -134,7 +134,7 @@ async def test_a_second_copy_is_no_conflict_only_because_its_schema_is_not_there
         await until(lambda: seen == [1, 2])
         assert world.dead_letters("g") == []
         registry.start()
-        await world.settled()
+        await world.settled(within_ms=60_000)
         assert world.dead_letters("g") == []
     assert seen == [1, 2]
 
@@ -162,7 +162,7 @@ async def test_a_handler_that_lacks_a_schema_itself_spends_attempts(registry: Re
     bridge.handlers["g"] = handler(fail)
     async with InMemoryBridge(bridge) as world:
         await send(world, 1, 5)
-        await world.settled()
+        await world.settled(within_ms=60_000)
         (letter,) = world.dead_letters("g")
     assert (letter.failure.code, letter.failure.attempts, tried) == ("handler_failed", 2, [5, 5])
 
