@@ -21,7 +21,7 @@ from broker_bridge.cli.exit_codes import BY_ERROR, ExitCode, exit_code_of
 from broker_bridge.cli.main import COMMANDS, cli
 
 DEADLINE_S = 60.0
-PRINT_NO_RESULT = {("worker", "run")}
+PRINT_NO_RESULT = {("worker", "run"), ("worker", "process")}
 """They run until stopped and log; everything else has a result and so ``--json``."""
 HEAVY = {"aiokafka", "aiohttp", "fastavro", "prometheus_client", "pydantic", "redis", "rich", "structlog", "uvloop"}
 
