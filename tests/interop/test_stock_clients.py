@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,9 @@ from confluent_kafka.schema_registry.avro import AvroDeserializer, AvroSerialize
 from confluent_kafka.serialization import MessageField, SerializationContext
 from test_languages import GOLDEN, PARTITIONS, SCHEMAS, config, make_topic, run
 
-from broker_bridge import OutgoingRecord, Position
+from broker_bridge import Bridge, OutgoingRecord, Position
 from broker_bridge.bootstrap import open_transport
-from broker_bridge.config.model import RegistrySection
+from broker_bridge.config import RegistrySection, config_from
 from broker_bridge.contracts.codec import Codec
 from broker_bridge.contracts.directory import SchemaDirectory
 from broker_bridge.contracts.registry_client import RegistryClient
@@ -80,7 +81,12 @@ def read_by_confluent(kafka: str, registry: str, topic: str, count: int) -> Read
     consumer = Consumer({"bootstrap.servers": kafka, "group.id": topic, "enable.auto.commit": False})
     try:
         consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in range(PARTITIONS)])
-        values = [one.value() for one in consumer.consume(count, timeout=RECORDS_WITHIN_S)]
+        values: list[bytes] = []
+        deadline = time.monotonic() + RECORDS_WITHIN_S
+        while len(values) < count:
+            assert time.monotonic() < deadline, f"{len(values)} of {count} records"
+            batch = consumer.consume(count - len(values), timeout=1.0)
+            values += [one.value() for one in batch if one.error() is None]  # errors of the client pass
     finally:
         consumer.close()
     with SchemaRegistryClient({"url": registry}) as client:
@@ -184,6 +190,66 @@ def test_the_comparison_sees_a_difference() -> None:
     records[0][1]["amount_cents"] += 1
     with pytest.raises(AssertionError):
         require_all_vectors(records, {1: 1, 2: 2}, 1)
+
+
+# --- a service that embeds the bridge, beside one that does not ------------------------------------------
+
+
+def bridge_at(kafka: str, redis: str, registry: str, schemas: Path) -> Bridge:
+    """With contracts from the registry, under the topics' names as stock serializers have them; no folder."""
+    return Bridge(
+        config=config_from(
+            {
+                "bridge": {"schemas": str(schemas), "subjects": "topic"},
+                "kafka": {"bootstrap": kafka},
+                "redis": {"url": redis},
+                "registry": {"url": registry, "cache": "off"},
+                "health": {"listen": "off"},
+            }
+        )
+    )
+
+
+async def handled(bridge: Bridge, topic: str, count: int) -> dict[str, Any]:
+    """What a handler of the bridge was given, by order, once there are ``count``."""
+    orders: dict[str, Any] = {}
+    complete = asyncio.Event()
+
+    @bridge.route(topic, group=topic, contract=SUBJECT)
+    async def take(order: dict[str, Any]) -> None:
+        orders[order["order_id"]] = order
+        if len(orders) == count:
+            complete.set()
+
+    running = asyncio.create_task(bridge.run(signals=False))
+    waiting = asyncio.create_task(complete.wait())
+    try:
+        await asyncio.wait({running, waiting}, timeout=RECORDS_WITHIN_S, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+        bridge.stop()
+        await running
+    return orders
+
+
+async def test_bridge_and_stock_client_hand_each_other_orders(
+    registry_url: str, kafka_bootstrap: str, redis_url: str, unique: str, tmp_path: Path
+) -> None:
+    await asyncio.to_thread(lambda: asyncio.run(make_topic(kafka_bootstrap, unique)))
+    at = (kafka_bootstrap, registry_url, unique)
+    ids = await asyncio.to_thread(written_by_confluent, *at)
+    found = await handled(bridge_at(kafka_bootstrap, redis_url, registry_url, tmp_path / "none"), unique, len(VECTORS))
+    assert set(found) == {vector["value"]["order_id"] for vector in VECTORS}
+    assert all("channel" in order for order in found.values()), "read as the registry's latest version"
+
+    async with bridge_at(kafka_bootstrap, redis_url, registry_url, tmp_path / "none").producer(
+        source="/shop"
+    ) as producer:
+        await producer.send(unique, {**VECTORS[-1]["value"], "note": "by the bridge"}, key="k", contract=SUBJECT)
+    records = await asyncio.to_thread(read_by_confluent, *at, len(VECTORS) + 1)
+    [(schema_id, value)] = [(one, value) for one, value in records if value["note"] == "by the bridge"]
+    assert schema_id == max(ids)
+    assert value["order_id"] == VECTORS[-1]["value"]["order_id"]
 
 
 # --- confluent-kafka's client, call by call --------------------------------------------------------------
