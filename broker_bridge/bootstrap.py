@@ -111,6 +111,7 @@ def open_codec(
         registry or SchemaDirectory(config.bridge.schemas, drafts=drafts),
         naming=SubjectNaming(config.bridge.subjects),
         upcasters=load_upcasters(named) if named else None,
+        drafts=drafts,
     )
     if registry is not None:
         for route in routes:

@@ -64,7 +64,8 @@ class Codec:
     resource.
 
     ``naming`` says under which subject a topic's records are found (``contract_for``); ``upcasters`` lead old values to
-    their reader's version. Raises ConfigError where those have a gap.
+    their reader's version. Raises ConfigError where those have a gap, or, without ``drafts``, lead to a version that is
+    not registered yet.
     """
 
     def __init__(
@@ -75,11 +76,12 @@ class Codec:
         max_items: int = DEFAULT_MAX_ITEMS,
         naming: SubjectNaming = SubjectNaming.RECORD,
         upcasters: Upcasters | None = None,
+        drafts: bool = False,
     ) -> None:
         self.source = source
         self.naming = naming
         self.upcasters = upcasters or Upcasters()
-        self.upcasters.check(source.versions)
+        self.upcasters.check(source.versions, drafts=drafts)
         self.limits = Limits(max_value_bytes=max_value_bytes, max_items=max_items)
         self._marked = MarkedContracts(source)
         self._decoders: dict[tuple[Contract | None, Form], Decode] = {}
@@ -261,11 +263,13 @@ class Codec:
 
     def _compiled(self, writer: Contract, reader: Contract, form: Form) -> Reader:
         steps = self.upcasters.between(writer, reader)
-        if steps:
-            return upcasting_reader(
-                writer, reader, form, self.limits, steps, lambda version: self.source.get(writer.subject, version)
-            )
-        return compile_reader(writer, None if reader is writer else reader, form, self.limits)
+        if not steps:
+            return compile_reader(writer, None if reader is writer else reader, form, self.limits)
+
+        def version_of(version: int) -> Contract:  # the reader's own may be a draft
+            return reader if version == reader.version else self.source.get(writer.subject, version)
+
+        return upcasting_reader(writer, reader, form, self.limits, steps, version_of)
 
     def _contract_of(self, mark: SchemaMark) -> Contract:
         found = self._marked.find(mark)

@@ -84,10 +84,11 @@ class Upcasters:
             return []
         return [steps[version] for version in range(writer.version, reader.version) if version in steps]
 
-    def check(self, versions_of: Callable[[str], list[Contract]]) -> None:
+    def check(self, versions_of: Callable[[str], list[Contract]], *, drafts: bool = False) -> None:
         """Refuse steps that lead nowhere and chains with a gap, before the first value is read.
 
-        ``versions_of`` gives all versions of a subject, oldest first, or raises SchemaUnknownError. Raises ConfigError.
+        ``versions_of`` gives all versions of a subject, oldest first, or raises SchemaUnknownError. With ``drafts`` a
+        step may lead to a version that is not registered yet. Raises ConfigError.
         """
         for subject, steps in self._steps.items():
             try:
@@ -98,7 +99,7 @@ class Upcasters:
                     f"{name} is for {subject}: {error.detail}", where="upcasters", remedy="check the subject's name"
                 ) from error
             for step in steps.values():
-                if not 1 <= step.from_version < len(versions):
+                if not 1 <= step.from_version < len(versions) + drafts:
                     raise ConfigError(
                         f"{step.name} leads from version {step.from_version} to {step.from_version + 1} of {subject}, "
                         f"which has versions 1 to {len(versions)}",

@@ -216,6 +216,17 @@ def test_a_chain_with_a_gap_or_a_step_to_nowhere_is_refused(
     assert caught.value.remedy
 
 
+def test_a_step_may_lead_to_a_draft_where_that_is_asked_for(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, V1)
+    (folder / "n.T" / "v2.avsc").write_text(json.dumps(V2), encoding="utf-8")
+    directory = SchemaDirectory(folder, drafts=True)
+    with pytest.raises(ConfigError, match="register the version first"):
+        Codec(directory, upcasters=steps((1, euros_to_cents)))
+    codec = Codec(directory, upcasters=steps((1, euros_to_cents)), drafts=True)
+    found = codec.decode(codec.encode("n.T", 1, OLD), reader=directory.drafts[0])
+    assert found.value == {"id": "a", "cents": 1299, "at": AT}
+
+
 def test_versions_before_the_first_step_are_none_of_the_chain(directory: SchemaDirectory) -> None:
     codec = Codec(directory, upcasters=steps((3, cents_to_price)))
     with pytest.raises(IncompatibleError):
