@@ -30,13 +30,21 @@ class SchemaDirectory:
     that is wrong.
     """
 
+    drafts: list[Contract]
+    _by_id: dict[int, Contract]
+    _versions: dict[str, list[Contract]]
+    _content: dict[int, str | None]
+
     def __init__(self, path: str | Path, *, drafts: bool = False) -> None:
         self.path = Path(path)
-        self.drafts: list[Contract] = []
-        self._by_id: dict[int, Contract] = {}
-        self._versions: dict[str, list[Contract]] = {}
-        self._content: dict[int, str | None] = {}
-        self._load(drafts)
+        try:
+            self._load(drafts)
+        except ContractError:
+            if drafts:
+                raise
+            # Another process may just be between a version's file and its id: look again when nobody writes.
+            with locked(self.path):
+                self._load(drafts)
 
     def by_id(self, schema_id: int) -> Contract:
         """The contract of an id on the wire. Raises SchemaUnknownError."""
@@ -239,6 +247,7 @@ class SchemaDirectory:
                 where=str(self.path),
                 remedy="name the folder that holds ids.jsonl",
             )
+        self.drafts, self._by_id, self._versions = [], {}, {}
         lines = read_ids(self.path / IDS_FILE)
         self._content = {line.schema_id: line.content for line in lines}
         pending = {(line.subject, line.version): line for line in lines}

@@ -18,8 +18,11 @@ _POLL_S: Final = 0.005
 
 
 def replace_text(path: Path, text: str) -> None:
-    """The file with this text, whole or not at all: written beside it, forced to disk, renamed over it."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    """The file with this text, whole or not at all: written beside it, forced to disk, renamed over it.
+
+    Under the folder's lock, so that what is beside it can only be what a killed process left; it is written over.
+    """
+    beside = path.with_name(f".{path.name}.new")
     try:
         with beside.open("w", encoding="utf-8") as file:
             file.write(text)

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -14,6 +15,7 @@ import pytest
 from schema_folder import SCHEMAS, record, write_folder
 
 from broker_bridge.contracts import Contract, Mode, SchemaDirectory, parse_contract
+from broker_bridge.contracts.folder_files import locked
 from broker_bridge.errors import BridgeError, ContractError, IncompatibleError, NotFoundError, SchemaUnknownError
 
 
@@ -229,6 +231,28 @@ def test_processes_that_register_at_once_get_different_ids(tmp_path: Path) -> No
     assert sorted(given) == list(range(1, 13))
     assert len(SchemaDirectory(tmp_path).subjects()) == 12
     assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["ids.jsonl"]
+
+
+def test_a_load_in_the_middle_of_a_registration_waits_for_its_end(tmp_path: Path) -> None:
+    write_folder(tmp_path, record())
+    whole = (tmp_path / "ids.jsonl").read_text(encoding="utf-8")
+    with ThreadPoolExecutor(1) as pool:
+        with locked(tmp_path):
+            (tmp_path / "ids.jsonl").write_text("", encoding="utf-8")
+            loading = pool.submit(SchemaDirectory, tmp_path)
+            with pytest.raises(TimeoutError):
+                loading.result(0.2)
+            (tmp_path / "ids.jsonl").write_text(whole, encoding="utf-8")
+        assert loading.result(30).get("T").schema_id == 1
+
+
+def test_what_a_killed_process_left_is_written_over(tmp_path: Path) -> None:
+    write_folder(tmp_path, record())
+    (tmp_path / ".ids.jsonl.new").write_text("half a li", encoding="utf-8")
+    (tmp_path / "T" / ".v2.avsc.new").write_text("half a sche", encoding="utf-8")
+    text = json.dumps(record(("x", "int", 1)))
+    assert SchemaDirectory(tmp_path).submit("T", text, mode=Mode.BACKWARD).schema_id == 2
+    assert sorted(one.name for one in tmp_path.rglob("*") if one.is_file()) == ["ids.jsonl", "v1.avsc", "v2.avsc"]
 
 
 @pytest.mark.parametrize(
