@@ -53,9 +53,27 @@ class _Place:
     field: str = ""
     some: bool = False
     prefix: str = ""
+    pair: tuple[Node, Node] | None = None
 
-    def at(self, pointer: str, field: str = "", *, some: bool = False, prefix: str = "") -> _Place:
-        return _Place(self, pointer, field, self.some or some, prefix or self.prefix)
+    def inside(self, pairs: set[tuple[Node, Node]]) -> bool:
+        """Whether this is below a place where one of those pairs is being looked at."""
+        here: _Place | None = self
+        while here is not None:
+            if here.pair in pairs:
+                return True
+            here = here.above
+        return False
+
+    def at(
+        self,
+        pointer: str,
+        field: str = "",
+        *,
+        some: bool = False,
+        prefix: str = "",
+        pair: tuple[Node, Node] | None = None,
+    ) -> _Place:
+        return _Place(self, pointer, field, self.some or some, prefix or self.prefix, pair)
 
     def tell(self, kind: str, below: str, message: str, *, some: bool = False) -> Mismatch:
         chain: list[_Place] = []
@@ -104,10 +122,9 @@ class _Walk:
         if writer.kind == "union":
             if reader.kind == "union":
                 for number, branch in enumerate(writer.branches):
-                    if self.resolution.readable(reader, branch) is not Readable.ALL:
-                        yield self.no_branch(reader, branch, place.at(str(number), some=True))
+                    yield from self.no_branch(reader, branch, place.at(str(number), some=True))
         elif reader.kind == "union":
-            yield self.no_branch(reader, writer, place)
+            yield from self.no_branch(reader, writer, place)
         elif reader.kind in NAMED and reader.kind == writer.kind:
             yield from _named(reader, writer, place)
         elif reader.kind != writer.kind and reader.kind not in PROMOTIONS.get(writer.kind, ()):
@@ -128,20 +145,31 @@ class _Walk:
         elif reader.kind == "record":
             for number, (field, source) in enumerate(match_fields(reader, writer)):
                 if source is not None:
-                    yield field.type, source.type, place.at(f"fields/{number}/type", f".{field.name}")
+                    here = place.at(f"fields/{number}/type", f".{field.name}", pair=(reader, writer))
+                    yield field.type, source.type, here
 
-    def no_branch(self, reader: Node, writer: Node, place: _Place) -> Mismatch:
-        """The reader's union cannot take it; where a branch of its name nearly can, what that one lacks."""
+    def no_branch(self, reader: Node, writer: Node, place: _Place) -> Iterator[Mismatch]:
+        """The reader's union cannot take it; where a branch of its name nearly can, what that one lacks.
+
+        Nothing where it only cannot because it is part of what is being told of: a recursive type.
+        """
+        candidates = self.resolution.candidates(reader, writer)
         some = self.resolution.readable(reader, writer) is Readable.SOME
+        if self.resolution.readable(reader, writer) is Readable.ALL or place.inside(
+            {(reader.branches[number], writer) for number in candidates}
+        ):
+            return
         inner = _Walk(self.resolution, self.nested + 1)
-        for number in self.resolution.candidates(reader, writer) if self.nested < _NESTED_REASONS else ():
-            reason = next(inner.reasons(reader.branches[number], writer, _Place(field=_whole(place))), None)
+        for number in candidates if self.nested < _NESTED_REASONS else ():
+            branch = reader.branches[number]
+            reason = next(inner.reasons(branch, writer, _Place(field=_whole(place))), None)
             if reason is not None:
-                message = f"the reader's {reader.branches[number].label} cannot take it, at {reason.field or 'itself'}"
-                return place.tell("MISSING_UNION_BRANCH", "", f"{writer.label}: {message}: {reason.message}", some=some)
+                message = f"{writer.label}: the reader's {branch.label} cannot take it, at {reason.field or 'itself'}"
+                yield place.tell("MISSING_UNION_BRANCH", "", f"{message}: {reason.message}", some=some)
+                return
         labels = _names([branch.label for branch in reader.branches])
         message = f"{writer.label} fits none of the reader's union [{labels}]: add a branch for it to the reader"
-        return place.tell("MISSING_UNION_BRANCH", "", message, some=some)
+        yield place.tell("MISSING_UNION_BRANCH", "", message, some=some)
 
 
 _KEEP_TYPE = "keep the type, or add a field of another name"

@@ -112,8 +112,8 @@ def build_tree(schema: Any, *, lenient: bool = False, max_types: int | None = No
     more than ``max_types`` types, fields and symbols.
 
     ``lenient`` takes what others write and no value should have to rely on. Avro for Java reads a union without
-    branches, and an alias that is another field's name; a decimal with impossible digits is plain bytes by the
-    specification.
+    branches, an alias that is another field's name, and a bare name for a type without a namespace from within one; a
+    decimal with impossible digits is plain bytes by the specification.
     """
     return _Builder(lenient, max_types).build(schema, namespace="", path="schema", depth=0)
 
@@ -163,7 +163,7 @@ class _Builder:
         if name in PRIMITIVES:
             return Node(name)
         full = name if "." in name or not namespace else f"{namespace}.{name}"
-        node = self.named.get(full)
+        node = self.named.get(full) or (self.named.get(name) if self.lenient else None)
         if node is None:
             raise ContractError(
                 f"no type is called {name!r}", where=path, remedy="define it in this file, before it is used"

@@ -20,9 +20,10 @@ from published_compatibility import (
     verdicts,
 )
 
-from broker_bridge.contracts import Mode, check
+from broker_bridge.contracts import Mode, check, parse_contract
 from broker_bridge.contracts.any_schema import parse_any
 from broker_bridge.contracts.compatibility import can_read
+from broker_bridge.errors import ContractError
 
 
 def schema(raw: Any, where: str = "s") -> Any:
@@ -161,6 +162,23 @@ def test_a_failure_inside_a_recursion_is_found_whichever_way_round() -> None:
         found = can_read(schema(pair("int", order)), schema(pair("long", order)))
         assert "TYPE_MISMATCH" in {one.kind for one in found}
         assert can_read(schema(["null", pair("int", order)]), schema(pair("long", order)))
+
+
+def test_a_recursive_branch_is_no_reason_of_its_own() -> None:
+    """The union cannot take the record because of its other field: that one is told, as Java tells it."""
+
+    def node(kind: str) -> Any:
+        return rec("Node", ("value", kind), ("next", ["null", "Node"]), ("all", {"type": "map", "values": ["Node"]}))
+
+    assert [one.path for one in can_read(schema(node("int")), schema(node("long")))] == ["/fields/0/type"]
+
+
+def test_a_bare_name_may_mean_a_type_without_a_namespace() -> None:
+    """Avro for Java reads it; a contract has to say it rightly."""
+    inner = rec("n.Inner", ("back", ["null", "Outer"]))
+    assert can_read(schema(rec("Outer", ("inner", inner))), schema(rec("Outer", ("inner", inner)))) == []
+    with pytest.raises(ContractError, match="no type is called 'Outer'"):
+        parse_contract(json.dumps(rec("Outer", ("inner", inner))))
 
 
 def test_messages_name_what_a_branch_lacks() -> None:
