@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from broker_bridge.config.model import BridgeConfig
-from broker_bridge.config.route import RouteConfig
 from broker_bridge.contracts.codec import Codec
 from broker_bridge.contracts.compatibility import Mode, Problem, can_read
 from broker_bridge.contracts.contract import Contract, parse_contract
 from broker_bridge.errors import SchemaUnknownError
+
+if TYPE_CHECKING:
+    from broker_bridge.config.model import BridgeConfig
+    from broker_bridge.config.route import RouteConfig
 
 
 class When(StrEnum):
