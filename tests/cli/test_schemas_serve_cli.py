@@ -97,6 +97,10 @@ def test_several_processes_and_the_command_line_share_one_folder(folder: Path) -
     with serving(folder) as (_, one), serving(folder) as (_, other), ThreadPoolExecutor(6) as pool:
         told = [pool.submit(register, url["url"], f"s{n}-value", "a") for n in range(10) for url in (one, other)]
         run = [pool.submit(cli, "register", f"C{n}", "--dir", str(folder)) for n in range(4)]
+        while not all(future.done() for future in run):
+            SchemaDirectory(folder, drafts=True)
+        while not all(future.done() for future in told):
+            SchemaDirectory(folder)  # as a worker loads it that starts just now
         ids = [future.result() for future in told]
         assert [future.result().returncode for future in run] == [0] * 4
     assert ids[::2] == ids[1::2], "both servers answer the same id"
