@@ -70,6 +70,8 @@ class Event:
 class Producer:
     """Sends events of one ``source``. Use it with ``async with``, or ``start`` and ``stop``.
 
+    ``wire_form`` says how values name their schema: ``"confluent"``, ``"header"`` or ``"single-object"``.
+
     Every answer comes within ``delivery_timeout_ms``. A ``DeliveryTimeoutError`` means that the event may or may not be
     in Kafka: send it again with the *same* ``event_id``, and whoever consumes it will see one event.
     """
@@ -90,7 +92,7 @@ class Producer:
         self._source = source
         self._clock = clock
         self._new_id = new_id
-        self._wire_form = WireForm(wire_form)
+        self._wire_form = WireForm.named(wire_form)
 
     async def start(self) -> None:
         """Connect. Raises ``TransportError``."""

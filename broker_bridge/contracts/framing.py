@@ -22,7 +22,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Final
 
-from broker_bridge.errors import MalformedError, ValueInvalidError
+from broker_bridge.errors import MalformedError, UsageError, ValueInvalidError
 
 MAGIC: Final = 0
 PREFIX_BYTES: Final = 5
@@ -44,6 +44,14 @@ class WireForm(StrEnum):
     CONFLUENT = "confluent"
     HEADER = "header"
     SINGLE_OBJECT = "single-object"
+
+    @classmethod
+    def named(cls, name: str) -> WireForm:
+        """The form of that name. Raises UsageError."""
+        try:
+            return cls(name)
+        except ValueError as error:
+            raise UsageError(f"{name!r} is no wire form", remedy=f"one of: {', '.join(cls)}") from error
 
 
 def prefix(schema_id: int) -> bytes:

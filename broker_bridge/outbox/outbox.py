@@ -66,7 +66,7 @@ class _Writer:
         self._max_record_bytes = max_record_bytes
         self._clock = clock or SystemClock()
         self._new_id = new_id
-        self._wire_form = WireForm(wire_form)
+        self._wire_form = WireForm.named(wire_form)
 
     def create_table_sql(self, dialect: Dialect | str) -> str:
         """The SQL that creates the tables (``"postgresql"`` or ``"sqlite"``), for a migration."""

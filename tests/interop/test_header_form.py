@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
+from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 from confluent_kafka.schema_registry import SchemaRegistryClient, header_schema_id_serializer
 from confluent_kafka.schema_registry.avro import AvroDeserializer, AvroSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
-from test_stock_clients import VECTORS, codec_of, schema_text
+from test_languages import PARTITIONS, config, make_topic
+from test_stock_clients import RECORDS_WITHIN_S, VECTORS, codec_of, schema_text
 
+from broker_bridge.bootstrap import open_transport
+from broker_bridge.clock import SystemClock
 from broker_bridge.contracts import Codec, SchemaDirectory, SubjectNaming, WireForm
+from broker_bridge.producer import Producer
 
 TOPIC = "orders.placed"
 
@@ -58,3 +64,33 @@ def test_what_the_bridge_writes_is_read_by_confluents_deserializer(schema_server
             found = decode(made.value, context(list(made.headers)))
             found["placed_at"] = round(found["placed_at"].timestamp() * 1000)
             assert found == vector["value"]
+
+
+def test_records_of_the_bridges_producer_are_read_from_kafka(
+    schema_server: str, served_schemas: Path, kafka_bootstrap: str, unique: str
+) -> None:
+    """Into Kafka by the embedded producer, out of it by confluent-kafka: header, body and all."""
+    asyncio.run(make_topic(kafka_bootstrap, unique))
+    written_by_confluent(schema_server)
+    codec = Codec(SchemaDirectory(served_schemas))
+
+    async def produce() -> None:
+        transport = open_transport(config(kafka_bootstrap))
+        async with Producer(transport, codec, source="/t", clock=SystemClock(), wire_form="header") as producer:
+            for vector in VECTORS:
+                contract, version = f"{TOPIC}-value", vector["version"]
+                await producer.send(unique, vector["value"], key="k", contract=contract, version=version)
+
+    asyncio.run(produce())
+    consumer = Consumer({"bootstrap.servers": kafka_bootstrap, "group.id": unique, "enable.auto.commit": False})
+    try:
+        consumer.assign([TopicPartition(unique, partition, OFFSET_BEGINNING) for partition in range(PARTITIONS)])
+        records = consumer.consume(len(VECTORS), timeout=RECORDS_WITHIN_S)
+    finally:
+        consumer.close()
+    with SchemaRegistryClient({"url": schema_server}) as client:
+        decode = AvroDeserializer(client)
+        found = [decode(one.value(), context(one.headers())) for one in records]
+    for value, vector in zip(found, VECTORS, strict=True):
+        value["placed_at"] = round(value["placed_at"].timestamp() * 1000)
+        assert value == vector["value"]

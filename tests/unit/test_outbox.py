@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from outbox_world import ORDER, new_outbox, order
+from outbox_world import ORDER, SCHEMAS, new_outbox, order
 
 from broker_bridge import Event, Position
+from broker_bridge.contracts import Codec, SchemaDirectory
 from broker_bridge.errors import DeliveryTimeoutError, RecordTooLargeError, UsageError, ValueInvalidError
+from broker_bridge.headers import schema_header_of
 from broker_bridge.message import Header
 from broker_bridge.outbox.batch import LARGE_BYTES, judged, readable, without_followers_of_large
 from broker_bridge.outbox.blocked import Backoff, BlockedTopics
@@ -124,6 +126,18 @@ def test_many_events_at_once_keep_their_order(connection: sqlite3.Connection) ->
     connection.execute("COMMIT")
     found = connection.execute("SELECT event_id FROM bridge_outbox ORDER BY id").fetchall()
     assert found == [(f"e-{n}",) for n in range(1_234)]
+
+
+def test_a_row_keeps_the_header_that_names_its_schema(connection: sqlite3.Connection) -> None:
+    codec = Codec(SchemaDirectory(SCHEMAS))
+    connection.execute("BEGIN IMMEDIATE")
+    new_outbox(wire_form="header").blocking.add(connection, "t", order(1), contract=ORDER)
+    connection.execute("COMMIT")
+    [(value, headers)] = connection.execute("SELECT record_value, headers FROM bridge_outbox").fetchall()
+    found = codec.decode(value, schema_header=schema_header_of(read_headers(headers)))
+    assert found.value["order_id"] == order(1)["order_id"]
+    with pytest.raises(UsageError, match="'avro' is no wire form"):
+        new_outbox(wire_form="avro")
 
 
 @pytest.mark.parametrize("name", ["", "Bridge", "a b", "x;drop", "a.b.c", "ä", "1a", "a'"])
