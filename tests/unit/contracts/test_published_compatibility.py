@@ -106,6 +106,35 @@ def test_where_they_differ(reader: Any, writer: Any, kinds: list[str]) -> None:
     assert [one.kind for one in can_read(schema(reader), schema(writer))] == kinds
 
 
+A = ("a", "int")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "backward", "forward"),
+    [
+        ([A], [A, ("b", "int", 0)], True, True),
+        ([A], [A, ("b", "int")], False, True),
+        ([A, ("b", "int", 0)], [A], True, True),
+        ([A, ("b", "int")], [A], True, False),
+        ([A], [{"name": "b", "type": "int", "aliases": ["a"]}], True, False),
+        ([A], [("a", "long")], True, False),
+        ([("a", "string")], [("a", "bytes")], True, True),
+        ([("a", enum("E", "A"))], [("a", enum("E", "AB"))], True, False),
+        ([("a", enum("E", "A", default="A"))], [("a", enum("E", "AB", default="A"))], True, True),
+        ([A], [("a", ["null", "int"], None)], True, False),
+        ([("a", ["int", "null"])], [("a", ["int", "null", "string"])], True, False),
+        ([("a", decimal(9, 2))], [("a", decimal(10, 2))], False, False),
+    ],
+)
+def test_the_guides_table_of_changes(old: list[Any], new: list[Any], backward: bool, forward: bool) -> None:
+    before, after = schema(rec("R", *old)), schema(rec("R", *new))
+    assert [not check(after, [before], mode) for mode in (Mode.BACKWARD, Mode.FORWARD, Mode.FULL)] == [
+        backward,
+        forward,
+        backward and forward,
+    ]
+
+
 def test_a_wrong_default_does_not_hide_an_old_version() -> None:
     old = parse_any(json.dumps(rec("R", ("a", "int", "none"))), defaults=False)
     assert check(schema(rec("R", ("a", "int"))), [old], Mode.BACKWARD) == []
