@@ -12,6 +12,7 @@ import click
 from broker_bridge.cli.exit_codes import ExitCode
 from broker_bridge.cli.output import emit, json_option, table
 from broker_bridge.cli.schema_options import SCHEMA_FILE, dir_option, mode_option
+from broker_bridge.cli.schemas_conformance import conformance
 from broker_bridge.cli.schemas_consumers import ask_consumers
 from broker_bridge.cli.schemas_fingerprint import fingerprint
 from broker_bridge.cli.schemas_lint import lint
@@ -50,6 +51,7 @@ group.add_command(pull)
 group.add_command(lint)
 group.add_command(fingerprint)
 group.add_command(model)
+group.add_command(conformance)
 
 
 @group.command("list", epilog="Exit status: 0 listed · 2 a file is damaged · 3 no such folder.")

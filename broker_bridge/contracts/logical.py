@@ -209,6 +209,22 @@ def write_float(value: Any) -> float:
     return float(value)
 
 
+_DAYS: Final = (1 - _EPOCH_DAY, date.max.toordinal() - _EPOCH_DAY)
+_MICROS: Final = (_DAYS[0] * _DAY_US, (_DAYS[1] + 1) * _DAY_US - 1)
+_MILLIS: Final = (_MICROS[0] // 1000, _MICROS[1] // 1000)
+
+BOUNDS: Final[dict[str, tuple[int, int]]] = {
+    "timestamp-millis": _MILLIS,
+    "timestamp-micros": _MICROS,
+    "local-timestamp-millis": _MILLIS,
+    "local-timestamp-micros": _MICROS,
+    "date": _DAYS,
+    "time-millis": (0, _DAY_US // 1000 - 1),
+    "time-micros": (0, _DAY_US - 1),
+}
+"""The lowest and the highest number that is such a time, in the years 1 to 9999. Others may read more; what is written
+stays within what ``READERS`` read. Microseconds where milliseconds are meant lie outside."""
+
 WRITERS: Final[dict[str, Any]] = {
     "timestamp-millis": write_timestamp_millis,
     "timestamp-micros": write_timestamp_micros,

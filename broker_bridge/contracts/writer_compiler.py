@@ -218,8 +218,10 @@ class _Compiler:
         convert = "whole"
         if node.logical and self.form is Form.PYTHON:
             convert = src.constant(logical.WRITERS[node.logical])
+        low, high = logical.BOUNDS.get(node.logical or "", (low, high))
         src.line(f"if type({var}) is not int: {var} = {convert}({var})")
-        src.line(f"if not {low} <= {var} <= {high}: raise BadValueError('the number does not fit {node.kind}')")
+        what = node.logical or node.kind
+        src.line(f"if not {low} <= {var} <= {high}: raise BadValueError('the number does not fit {what}')")
         src.line(f"x = ({var} << 1) ^ ({var} >> 63)")
         src.line("while x > 127: a(x & 127 | 128); x >>= 7")
         src.line("a(x)")
