@@ -173,7 +173,7 @@ class ClaimStage:
             case ClaimStatus.DONE:
                 return self._drop(delivery, DUPLICATE, unpark=True)
             case ClaimStatus.DEAD:
-                return self._drop(delivery, "already_dead", unpark=self._is_live(delivery))
+                return self._dead(delivery, answer)
             case ClaimStatus.SUPERSEDED:
                 return self._superseded(delivery, answer)
             case ClaimStatus.GRANTED:
@@ -241,6 +241,22 @@ class ClaimStage:
         wait_ms = min(within_ms, _BUSY_MAX_MS, _BUSY_BASE_MS << min(delivery.busy_count - 1, 8))
         delivery.ask_at_ms = self._p.ticks_ms + max(1, wait_ms)
         return self._into_lanes(delivery, delay_ms=max(1, wait_ms))
+
+    def _dead(self, delivery: Delivery, answer: ClaimAnswer) -> int:
+        """There is a dead letter of it. Where that holds the key, later ones wait for its marker, also if that was
+        written by a worker that had lost the partition, after the parked set was rebuilt::
+
+            old owner                       new owner
+            m1 runs, partition is taken     rebuilds: nothing of the key in the lanes
+            m1 dies, marker to lane         m1: busy … dead; m2 (same key) must not run before the marker frees it
+        """
+        key = delivery.record.key
+        ours = answer.origin == delivery.packed_origin
+        if ours and key is not None and self._p.route.order == "key" and self._p.route.dead_letter.on_dead == "hold":
+            last_lane = len(self._p.retry.lanes_ms) - 1
+            delivery.part.parked.park(key, delivery.origin.offset, last_lane, due_ms=0)
+            return self._drop(delivery, "already_dead", unpark=False)
+        return self._drop(delivery, "already_dead", unpark=self._is_live(delivery))
 
     def _superseded(self, delivery: Delivery, answer: ClaimAnswer) -> int:
         """A newer copy is in a lane. Where it is a copy of this very record, later ones of the key wait behind it, also

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from orders import GROUP, TOPIC, place, shop, target_within
 
-from broker_bridge import Context, Message
+from broker_bridge import Context, Message, RejectedError
 from broker_bridge.core.claim import ClaimAnswer, ClaimRequest
 from broker_bridge.errors import TargetUnavailableError, TransportError
 from broker_bridge.idempotency.memory import MemoryStore
@@ -96,6 +96,46 @@ def test_a_key_does_not_overtake_a_copy_that_a_zombie_writes_behind_the_rebuild(
     run_virtual(scenario())
     held = [found for found in seen if found[0] != "o-0009"]
     assert held == [("o-0001", 1), ("o-0001", 2), ("o-0002", 1)]
+
+
+def test_a_key_does_not_overtake_a_marker_that_a_zombie_writes_behind_the_rebuild() -> None:
+    """The same for a dead letter that holds its key: all that the new owner sees is that m1 is dead."""
+    clock = LoopClock()
+    seen: list[str] = []
+    gate = asyncio.Event()
+
+    async def handle(message: Message[dict[str, Any]], context: Context) -> None:
+        number = message.value["order_id"]
+        seen.append(number)
+        if number == "o-0009" and context.attempt == 1:
+            raise ValueError("not yet")
+        if number == "o-0001" and not message.replay_id:
+            await gate.wait()
+            raise RejectedError("no")
+
+    async def scenario() -> None:
+        policies = {"retry": {"in_place": 1, "lanes": ["1m"]}, "shutdown": {"drain": "1s"}}
+        bridge = shop(handle, dead_letter={"on_dead": "hold"}, **policies)
+        async with InMemoryBridge(bridge, partitions=1, clock=clock) as world:
+            await place(world, 9, customer="other")
+            await asyncio.sleep(1)
+            await place(world, 1, customer="held")
+            await asyncio.sleep(1)
+            zombie = world.workers["worker-1"]
+            zombie.line.polling.clear()
+            await asyncio.sleep(1)
+            await zombie.evict()
+            world.start_worker("worker-2")
+            await asyncio.sleep(5)
+            await place(world, 2, customer="held")
+            await asyncio.sleep(5)
+            gate.set()
+            await asyncio.sleep(5)
+            zombie.line.polling.set()
+            await asyncio.sleep(300)
+
+    run_virtual(scenario())
+    assert [number for number in seen if number != "o-0009"] == ["o-0001"], "nothing of the key before it was replayed"
 
 
 def test_an_outage_that_a_rebalance_falls_into_ends() -> None:
