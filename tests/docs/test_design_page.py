@@ -19,7 +19,8 @@ def listed(page: str) -> list[str]:
 
 def files() -> set[str]:
     """Every file that holds a behaviour: packages' ``__init__.py`` only gather names, and folders may stand as one."""
-    found = {str(path.relative_to(PACKAGE)) for ext in ("py", "lua", "xml", "json") for path in PACKAGE.rglob(f"*.{ext}")}
+    kinds = ("py", "lua", "xml", "json")
+    found = {str(path.relative_to(PACKAGE)) for kind in kinds for path in PACKAGE.rglob(f"*.{kind}")}
     found = {next((folder for folder in AS_ONE if path.startswith(folder)), path) for path in found}
     return {path for path in found if not path.endswith("/__init__.py")}
 
