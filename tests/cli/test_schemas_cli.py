@@ -13,9 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from broker_bridge.cli.schemas import group
-from broker_bridge.errors import SchemaUnknownError, UsageError
-
 from broker_bridge.contracts.ids_file import content_of
+from broker_bridge.errors import SchemaUnknownError, UsageError
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 COMMAND = Path(sys.executable).with_name("broker-bridge")
