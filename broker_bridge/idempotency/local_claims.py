@@ -53,11 +53,17 @@ class LocalClaims:
         return answer, before.nonce if taken and before else None
 
     def granted(self, group: str, request: ClaimRequest, answer: ClaimAnswer, *, lease_ms: int) -> None:
-        """Note what the store has granted."""
+        """Note what the store has granted.
+
+        A claim that is asked for again by its holder counts attempts in place; its copy is the one it was asked for
+        with. Otherwise that copy, read again, would pass for an older one, and be dropped.
+        """
+        known = self.read(group, request.key)
+        again = known is not None and known.state is ClaimState.IN_PROGRESS and known.nonce == request.nonce
         stored = StoredClaim(
             state=ClaimState.IN_PROGRESS,
             attempt=answer.attempt,
-            copy_attempt=request.attempt,
+            copy_attempt=known.copy_attempt if known is not None and again else request.attempt,
             crashes=answer.crashes,
             tries=answer.tries,
             nonce=request.nonce,

@@ -398,3 +398,21 @@ def test_what_was_done_away_with_an_old_copy_is_not_done_again_with_the_later_on
         await world.store.stop()
 
     run_virtual(scenario())
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_copy_given_back_while_away_is_granted_again_though_attempts_in_place_were_counted(policy: str) -> None:
+    """Claimed, tried in place, claimed again at home, given up untried while the store is away; then read again as it
+    stands in the log, where no attempt is counted. Whatever takes it for an older copy drops the only one there is."""
+
+    async def scenario() -> None:
+        world = Outages(DegradedStore, policy)
+        first = world.request("one")
+        answer = await world.claim(first)
+        again = await world.claim(first._replace(attempt=1))
+        assert (again.status, again.token) == (GRANTED, answer.token)
+        world.primary.available = False
+        assert await world.end(first, again.token, SettleKind.RELEASE, attempt=1) is OK
+        assert (await world.claim(world.request("one"))).status is GRANTED
+
+    run_virtual(scenario())
