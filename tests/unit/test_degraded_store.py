@@ -17,7 +17,6 @@ from broker_bridge.core.claim import (
     ClaimStatus,
     Held,
     SettleKind,
-    Settlement,
     SettleStatus,
 )
 from broker_bridge.errors import ClaimUnreadableError, StoreError, UnsafeSettingsError
@@ -375,44 +374,5 @@ def test_ttl_is_kept_on_the_way_home() -> None:
         await asyncio.sleep(TTL_MS / 1000 + 1)
         assert await world.at_home(world.request("one")) is None
         assert await world.do("one") is GRANTED
-
-    run_virtual(scenario())
-
-
-@pytest.mark.parametrize("policy", POLICIES)
-def test_what_was_done_away_with_an_old_copy_is_not_done_again_with_the_later_one(policy: str) -> None:
-    """Another worker has written a retry copy of which this one has not heard when the store goes away."""
-
-    async def scenario() -> None:
-        world = Outages(DegradedStore, policy)
-        other = world.request("m")
-        (answer,) = await world.primary.claim(GROUP, [other], lease_ms=LEASE_MS)
-        handed = Settlement(other.key, other.nonce, answer.token, SettleKind.RETRY, attempt=2)
-        assert await world.primary.settle(GROUP, [handed], ttl_ms=TTL_MS) == [OK]
-        world.primary.available = False
-        assert await world.do("m") is GRANTED
-        await world.back()
-        assert await world.at_home(other) is ClaimState.COMPLETED
-        assert (await world.claim(world.request("m", attempt=2))).status is DONE
-        assert world.flags[Flag.COLLIDED] == 0
-        await world.store.stop()
-
-    run_virtual(scenario())
-
-
-@pytest.mark.parametrize("policy", POLICIES)
-def test_a_copy_given_back_while_away_is_granted_again_though_attempts_in_place_were_counted(policy: str) -> None:
-    """Claimed, tried in place, claimed again at home, given up untried while the store is away; then read again as it
-    stands in the log, where no attempt is counted. Whatever takes it for an older copy drops the only one there is."""
-
-    async def scenario() -> None:
-        world = Outages(DegradedStore, policy)
-        first = world.request("one")
-        answer = await world.claim(first)
-        again = await world.claim(first._replace(attempt=1))
-        assert (again.status, again.token) == (GRANTED, answer.token)
-        world.primary.available = False
-        assert await world.end(first, again.token, SettleKind.RELEASE, attempt=1) is OK
-        assert (await world.claim(world.request("one"))).status is GRANTED
 
     run_virtual(scenario())
