@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 import click
 
 from broker_bridge.cli.exit_codes import ExitCode, exit_code_of
-from broker_bridge.errors import BridgeError
+from broker_bridge.errors import BridgeError, UsageError
 from broker_bridge.text import printable
 from broker_bridge.worker.garbage import rare_collections
 
@@ -150,6 +150,8 @@ def _run(arguments: Sequence[str]) -> int:
         return _tell_group(group, as_json=as_json)
     except BridgeError as error:
         return _tell(error, as_json=as_json)
+    except OSError as error:
+        return _tell_file(error, as_json=as_json) if error.filename else _tell_defect(error, as_json=as_json)
     except Exception as error:  # noqa: BLE001 - the last resort: no traceback reaches a user
         return _tell_defect(error, as_json=as_json)
     return result if isinstance(result, int) and not isinstance(result, bool) else ExitCode.OK
@@ -220,6 +222,16 @@ def _leaves(error: BaseException) -> list[BaseException]:
     if isinstance(error, BaseExceptionGroup):
         return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
     return [error]
+
+
+def _tell_file(error: OSError, *, as_json: bool) -> int:
+    """A folder that is not there or not ours to write, a full disk: only sockets' errors name no file."""
+    told = UsageError(
+        f"the file cannot be used: {error.strerror}",
+        where=str(error.filename),
+        remedy="check the path, whose it is, and that the disk has room",
+    )
+    return _tell(told, as_json=as_json)
 
 
 def _tell_defect(error: BaseException, *, as_json: bool) -> int:

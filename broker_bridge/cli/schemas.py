@@ -27,7 +27,7 @@ from broker_bridge.contracts.compatibility import Mode, Problem, check
 from broker_bridge.contracts.contract import UNREGISTERED, Contract
 from broker_bridge.contracts.directory import SchemaDirectory
 from broker_bridge.contracts.golden_wire import verify_wire_forms
-from broker_bridge.contracts.levels import Levels, read_levels
+from broker_bridge.contracts.levels import DEFAULT_LEVEL, Levels, read_levels
 from broker_bridge.contracts.upcasters import load_upcasters
 from broker_bridge.errors import UsageError
 from broker_bridge.transport.partitioning import partition_of
@@ -86,7 +86,11 @@ def _row(contract: Contract) -> dict[str, Any]:
     }
 
 
-@group.command("check", epilog="Exit status: 0 compatible · 1 incompatible · 2 bad input · 3 no such folder.")
+@group.command(
+    "check",
+    epilog="Exit status: 0 compatible · 1 incompatible, or a route breaks · 2 bad input · 3 no such folder · "
+    "4 Kafka or the registry is unavailable.",
+)
 @click.argument("new", metavar="[NEW.avsc]", required=False, type=SCHEMA_FILE)
 @click.option(
     "--against", multiple=True, type=SCHEMA_FILE, metavar="OLD.avsc", help="An earlier version; repeat it, oldest last."
@@ -115,8 +119,9 @@ def check_(
     """Say whether a schema may follow earlier ones; without arguments check a whole folder.
 
     The folder's check covers every file, id and hash, and each version against the versions before it.
-    With --config, NEW.avsc is held against the versions that are registered, unless --against names others, and each
-    route is told of that reads or writes it: which fails, at which field, and what to do first.
+    With --config, NEW.avsc is held against the versions that are registered, unless --against names others, at the
+    level that the folder keeps for its subject, and each route is told of that reads or writes it: which fails, at
+    which field, and what to do first.
 
     \b
     Example:
@@ -124,11 +129,14 @@ def check_(
       broker-bridge schemas check new.avsc --against v2.avsc --against v1.avsc --mode FULL_TRANSITIVE
       broker-bridge schemas check new.avsc --config bridge.toml --live
     """
-    levels = Levels(Mode(mode)) if mode else Levels() if new else read_levels(folder)
-    chosen = levels.default
     if live and config_path is None:
         raise UsageError("--live needs the routes whose topics are read", remedy="add --config bridge.toml")
-    consumers = ask_consumers(new, config_path, chosen, live=live, samples=samples) if new and config_path else None
+    wanted = Mode(mode) if mode else None
+    consumers = ask_consumers(new, config_path, wanted, live=live, samples=samples) if new and config_path else None
+    levels = Levels(wanted or (consumers.mode if consumers else DEFAULT_LEVEL))
+    if wanted is None and new is None:
+        levels = read_levels(folder)
+    chosen = levels.default
     if new is None:
         if against or config_path:
             raise UsageError(

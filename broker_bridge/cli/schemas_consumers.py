@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from broker_bridge.cli.output import read_config, run_async
 from broker_bridge.contracts.compatibility import Mode
-from broker_bridge.contracts.contract import read_text
+from broker_bridge.contracts.contract import parse_contract, read_text
 from broker_bridge.contracts.forms import Form
+from broker_bridge.contracts.levels import read_levels
 from broker_bridge.replay.still_decodes import Sample, still_decodes
 from broker_bridge.replay.who_breaks import Meeting, Newcomer, When, readers_of, who_breaks, writers_of
 
@@ -29,8 +30,10 @@ _ADVICE = {
 
 @dataclasses.dataclass(slots=True)
 class Consumers:
-    """What the routes of a configuration say to a new version. ``earlier`` are the versions it follows."""
+    """What the routes of a configuration say to a new version. ``earlier`` are the versions it follows, ``mode`` is how
+    compatible it must be."""
 
+    mode: Mode
     meetings: list[Meeting]
     samples: list[Sample]
     earlier: list[Contract]
@@ -50,9 +53,10 @@ class Consumers:
         return [line for one in self.meetings for line in _meeting(one)] + [_sample(one) for one in self.samples]
 
 
-def ask_consumers(new: Path, config_path: Path, mode: Mode, *, live: bool, samples: int) -> Consumers:
+def ask_consumers(new: Path, config_path: Path, mode: Mode | None, *, live: bool, samples: int) -> Consumers:
     """What every route says to the schema in ``new``; with ``live`` also what the topics' records do.
 
+    Without ``mode`` it is the level that the folder keeps for the subject, as in ``schemas register``.
     Raises ConfigError, ContractError, and, with ``live``, TransportError.
     """
     config = read_config(config_path)
@@ -60,7 +64,9 @@ def ask_consumers(new: Path, config_path: Path, mode: Mode, *, live: bool, sampl
     readers = readers_of(text, str(new), codec, config.routes)
     users = readers + writers_of(text, str(new), codec, config.routes)
     earlier = users[0].earlier if users else _earlier(codec, text, str(new))
-    found = Consumers(who_breaks(config, codec, text, str(new), mode), [], earlier)
+    subject = users[0].contract.subject if users else parse_contract(text, where=str(new)).subject
+    level = mode or read_levels(Path(config.bridge.schemas)).of(subject)
+    found = Consumers(level, who_breaks(config, codec, text, str(new), level), [], earlier)
     if live:
         found.samples = run_async(_samples(config, codec, readers, samples))
     return found
@@ -74,7 +80,6 @@ def _codec(config: BridgeConfig) -> Codec:
 
 
 def _earlier(codec: Codec, text: str, where: str) -> list[Contract]:
-    from broker_bridge.contracts.contract import parse_contract
     from broker_bridge.errors import SchemaUnknownError
 
     try:

@@ -293,6 +293,7 @@ class SchemaDirectory:
                 raise ContractError(
                     f"{subject} has version {contract.version} but no registered version {expected}",
                     where=contract.where,
+                    remedy=f"restore v{expected}.avsc and its line of {IDS_FILE}; values with its id may exist",
                 )
 
 

@@ -23,6 +23,11 @@ from broker_bridge.errors import ContractError, NotFoundError
 IDS_FILE: Final = "ids.jsonl"
 _KEYS: Final = {"id", "subject", "version", "sha256"}
 _MAY_HAVE: Final = {"content", "guid"}
+_TWO_BRANCHES: Final = (
+    "where two branches took one id, take out the line of the one under which no value was written yet, "
+    "and register that version again"
+)
+_MERGE_MARKS: Final = ("<<<<<<<", "=======", ">>>>>>>", "|||||||")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +83,27 @@ def read_ids(path: Path) -> list[IdLine]:
         line = _parsed(text, f"{path}:{number}")
         first = ids.setdefault(line.schema_id, line.where)
         if first != line.where:
-            raise ContractError(f"id {line.schema_id} is used twice, first at {first}", where=line.where)
+            raise ContractError(
+                f"id {line.schema_id} is used twice, first at {first}", where=line.where, remedy=_TWO_BRANCHES
+            )
         first = places.setdefault((line.subject, line.version), line.where)
         if first != line.where:
             raise ContractError(
-                f"{line.subject} version {line.version} has two ids, first at {first}", where=line.where
+                f"{line.subject} version {line.version} has two ids, first at {first}",
+                where=line.where,
+                remedy="keep the line whose id values were written under",
             )
         lines.append(line)
     return lines
 
 
 def _parsed(text: str, where: str) -> IdLine:
+    if text.startswith(_MERGE_MARKS):
+        raise ContractError(
+            "a merge was left unfinished",
+            where=where,
+            remedy="keep the lines of both sides, and set ids.jsonl merge=union in .gitattributes",
+        )
     try:
         found = load_json(text)
     except ValueError as error:

@@ -91,13 +91,24 @@ class Node:
 
 
 def load_json(text: str) -> Any:
-    """JSON without repeated keys (Python would silently keep the last). Raises ValueError."""
+    """JSON as every language reads it: no repeated keys (Python would silently keep the last), no NaN or Infinity.
+
+    Raises ValueError.
+    """
+    if not text.strip():
+        raise ValueError("there is nothing in it")
+    if text.startswith("\ufeff"):
+        raise ValueError("it begins with a byte order mark: save it as UTF-8 without one")
     if len(text) > MAX_SCHEMA_CHARS:
         raise ValueError(f"it has {len(text)} characters, the limit is {MAX_SCHEMA_CHARS}")
     try:
-        return json.loads(text, object_pairs_hook=_unique)
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def _no_constant(word: str) -> Any:
+    raise ValueError(f"{word} is no JSON")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

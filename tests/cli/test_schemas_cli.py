@@ -349,6 +349,18 @@ def test_models_are_written_and_checked(home: Path) -> None:
     assert "b: T has no such field" in run(home, "model", "n.T", "--check", "events:T").stdout
 
 
+def test_a_file_that_cannot_be_written_is_no_defect(home: Path) -> None:
+    found = problem(home, "model", "shop.OrderPlaced", "--out", "no/such/folder.py", status=2)
+    assert (found["code"], found["instance"]) == ("usage", "no/such/folder.py")
+    schema(home, "schemas/n.T/v1.avsc", A)
+    (home / "schemas/.ids.jsonl.new").mkdir()
+    before = (home / "schemas/ids.jsonl").read_bytes()
+    found = problem(home, "register", "n.T", status=2)
+    assert found["instance"] == "schemas/.ids.jsonl.new"
+    assert "Is a directory" in found["detail"]
+    assert (home / "schemas/ids.jsonl").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [

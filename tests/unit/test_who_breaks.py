@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from replay_world import World
 
+from broker_bridge.cli.schemas_consumers import ask_consumers
 from broker_bridge.config import load_config
 from broker_bridge.contracts import Codec, Mode, SchemaDirectory, Upcasters, upcaster
 from broker_bridge.contracts.contract import canonical_sha256
@@ -126,6 +127,24 @@ def test_a_field_that_is_gone_breaks_who_still_reads_the_old_version(folder: Pat
     assert [one.blocks for one in found if one.breaks] == [False, True], "BACKWARD: readers are deployed first"
     forward = meetings(folder, record(field("b", default=0)), Mode.FORWARD)
     assert [one.blocks for one in forward if one.breaks] == [True, True]
+
+
+def test_the_level_is_the_one_that_the_folder_keeps_for_the_subject(folder: Path) -> None:
+    """Or `schemas check` would let pass what `schemas register` refuses a moment later."""
+    new = folder / "new.avsc"
+    new.write_text(record(field("a"), field("c")), encoding="utf-8")
+
+    def asked(mode: Mode | None) -> tuple[str, int]:
+        found = ask_consumers(new, folder / "bridge.toml", mode, live=False, samples=1)
+        return found.mode.value, sum(one.blocks for one in found.meetings)
+
+    assert asked(None) == ("BACKWARD", 4), "all but the route that reads as version 2 until it starts again"
+    levels = {"default": "NONE", "subjects": {"n.T": "FULL"}}
+    (folder / "compatibility.json").write_text(json.dumps(levels), encoding="utf-8")
+    assert asked(None) == ("FULL", 5)
+    assert asked(Mode.BACKWARD) == ("BACKWARD", 4)
+    new.write_text(record(field("a"), name="Nobody"), encoding="utf-8")
+    assert asked(None) == ("NONE", 0)
 
 
 def test_a_contract_nobody_uses(folder: Path) -> None:

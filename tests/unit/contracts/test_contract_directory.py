@@ -60,6 +60,8 @@ V1 = "shop.OrderPlaced/v1.avsc"
     ("damage", "kind", "place", "message"),
     [
         (lambda f: ids(f, lambda x: [*x, "{"]), ContractError, "ids.jsonl:4", "not valid JSON"),
+        (lambda f: ids(f, lambda x: ["<<<<<<< HEAD", *x]), ContractError, "ids.jsonl:1", "a merge was left unfinished"),
+        (lambda f: ids(f, lambda x: [*x, ">>>>>>> b"]), ContractError, "ids.jsonl:4", "a merge was left unfinished"),
         (lambda f: ids(f, lambda x: [*x, "[]"]), ContractError, "ids.jsonl:4", "exactly id, sha256"),
         (lambda f: ids(f, lambda x: [*x, x[0]]), ContractError, "ids.jsonl:4", "id 1 is used twice"),
         (lambda f: ids(f, lambda x: [*x, x[0].replace('"id": 1', '"id": 9')]), ContractError, "ids.jsonl:4", "two ids"),
@@ -74,6 +76,8 @@ V1 = "shop.OrderPlaced/v1.avsc"
         (lambda f: edit(f, V1, "{", "", ), ContractError, V1, "not valid JSON"),
         (lambda f: edit(f, V1, '"OrderPlaced"', '"OrderTaken"'), ContractError, V1, "not 'shop.OrderPlaced'"),
         (lambda f: (f / V1).write_bytes(b"\xff\xfe"), ContractError, V1, "not UTF-8"),
+        (lambda f: (f / V1).write_text(""), ContractError, V1, "there is nothing in it"),
+        (lambda f: (f / V1).write_bytes(b"\xef\xbb\xbf{}"), ContractError, V1, "begins with a byte order mark"),
         (lambda f: (f / V1).write_text("[" * 100_000), ContractError, V1, "nested too deeply"),
         (lambda f: (f / "shop.OrderPlaced/v01.avsc").write_text("{}"), ContractError, "v01.avsc", "called v<N>.avsc"),
     ],

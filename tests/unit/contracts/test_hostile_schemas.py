@@ -47,6 +47,8 @@ def test_the_same_check_fails_on_a_parser_without_limits() -> None:
         (record(("a", {"type": "array", "items": "int"}, [7] * 10_001)), "has more than 10000 items"),
         (record(("a", "string", "\ud800")), "surrogates not allowed"),
         (record(doc="x" * 1_048_576), "the limit is 1048576"),
+        (record(("a", "double", float("nan"))), "NaN is no JSON"),
+        (record(("a", "double", float("-inf"))), "-Infinity is no JSON"),
     ],
 )
 def test_the_error_says_what_is_too_much(schema: object, message: str) -> None:
