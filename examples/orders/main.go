@@ -61,6 +61,7 @@ var commands = []command{
 	{"registry-produce", "write golden vectors under ids that a schema registry gives, with franz-go's own client", defineRegistryProduce},
 	{"registry-consume", "read topics and print values decoded with the registry's schemas", defineRegistryConsume},
 	{"consume", "read topics from the beginning and print every record as one JSON line", defineConsume},
+	{"conformance", "answer the questions of `broker-bridge schemas conformance` on stdin", defineConformance},
 	{"golden", "check this program's encoding, headers and partitioner against the golden vectors", defineGolden},
 }
 

@@ -44,7 +44,8 @@ func TestHelpNamesEveryFlag(t *testing.T) {
 			t.Errorf("the overview lacks %s", c.name)
 		}
 		status, out, log := runOrders(c.name, "--help")
-		if status != exitOK || log != "" || !strings.Contains(out, "--schemas DIR") && !strings.Contains(out, "--registry URL") {
+		hasFlag := strings.Contains(out, "--schemas DIR") || strings.Contains(out, "--registry URL")
+		if status != exitOK || log != "" || !hasFlag && c.name != "conformance" { // which is told all it needs on stdin
 			t.Errorf("%s --help: status %d, out %q, log %q", c.name, status, out, log)
 		}
 	}
