@@ -10,6 +10,7 @@ payments-kafka: the shop's wire contract over a real Kafka
 usage: payments-kafka consume --brokers LIST --topic T [--topic T …] --schemas DIR --max N --timeout-s S [--group G]
        payments-kafka produce-golden --brokers LIST --topic T --schemas DIR
        payments-kafka golden --schemas DIR
+       payments-kafka conformance
        payments-kafka registry-produce --brokers LIST --topic T --registry URL --schemas DIR --subject S
        payments-kafka registry-consume --brokers LIST --topic T --registry URL --max N --timeout-s S
 
@@ -17,6 +18,7 @@ consume         one JSON object a record on stdout, from the beginning; with --g
                 are committed at the end. The topics must exist.
 produce-golden  writes the record of each golden vector, its value encoded here
 golden          compares this implementation with each golden vector; needs no Kafka
+conformance     answers the questions of `broker-bridge schemas conformance` on stdin; needs no Kafka
 registry-…      with ids and schemas from a schema registry: writes the golden vectors of a contract; prints values
 
 exit status: 0 done · 1 failed, or a difference was found · 2 usage · 3 fewer than --max records before --timeout-s";
@@ -26,6 +28,7 @@ pub enum Command {
     Consume(ConsumeOptions),
     ProduceGolden(ProduceOptions),
     Golden { schemas: PathBuf },
+    Conformance,
     RegistryProduce(RegistryProduceOptions),
     RegistryConsume(RegistryConsumeOptions),
 }
@@ -69,6 +72,7 @@ pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Command, String> 
         "consume" => &["--brokers", "--topic", "--schemas", "--max", "--timeout-s", "--group"],
         "produce-golden" => &["--brokers", "--topic", "--schemas"],
         "golden" => &["--schemas"],
+        "conformance" => &[],
         "registry-produce" => &["--brokers", "--topic", "--registry", "--schemas", "--subject"],
         "registry-consume" => &["--brokers", "--topic", "--registry", "--max", "--timeout-s"],
         "--help" | "-h" | "help" => return Ok(Command::Help),
@@ -103,6 +107,7 @@ pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Command, String> 
             max: given.one("--max")?,
             timeout: Duration::from_secs(given.one("--timeout-s")?),
         }),
+        "conformance" => Command::Conformance,
         _ => Command::Golden { schemas: given.one("--schemas")? },
     })
 }

@@ -2,6 +2,7 @@
 //! the golden vectors are written here for them.
 
 mod command_line;
+mod conformance;
 mod consume;
 mod golden_check;
 mod produce_golden;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         Ok(Command::RegistryProduce(options)) => registry::produce(&options),
         Ok(Command::RegistryConsume(options)) => registry::consume(&options),
         Ok(Command::Golden { schemas }) => golden_check::run(&schemas),
+        Ok(Command::Conformance) => conformance::run(),
         Err(message) => Err(Failure { message, exit_code: EXIT_USAGE }),
     };
     match result {
