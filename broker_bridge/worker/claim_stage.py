@@ -17,7 +17,6 @@ from broker_bridge.worker.delivery import Delivery
 from broker_bridge.worker.give_back import give_back
 from broker_bridge.worker.held_keys import HeldKeys
 from broker_bridge.worker.pipeline import Pipeline
-from broker_bridge.worker.signal import WorkSignal
 from broker_bridge.worker.suspects import is_deadly
 
 QUEUED_BATCHES = 2
@@ -40,7 +39,6 @@ class ClaimStage:
         self._held_keys = HeldKeys(pipeline, store)
         self._losses = 0
         self._batches: deque[list[Delivery]] = deque()
-        self._arrived = WorkSignal()
 
     @property
     def full(self) -> bool:
@@ -50,7 +48,7 @@ class ClaimStage:
     def submit(self, batch: list[Delivery]) -> None:
         """Claim these next."""
         self._batches.append(batch)
-        self._arrived.wake()
+        self._p.asked.wake()
 
     async def run(self) -> None:
         """Claim batches until cancelled; also asks again for heads that were busy."""
@@ -63,11 +61,7 @@ class ClaimStage:
                 self._p.room_made.wake()
                 await self._claim(batch)
             else:
-                await self._arrived.wait()
-
-    def wake(self) -> None:
-        """There is something in ``reclaims``."""
-        self._arrived.wake()
+                await self._p.asked.wait()
 
     async def _claim(self, batch: list[Delivery]) -> None:
         markers = [delivery for delivery in batch if delivery.is_marker]
@@ -186,7 +180,10 @@ class ClaimStage:
             delivery.attempt = attempt
         if tries > delivery.tries:
             delivery.tries = tries
-        self._p.held[delivery.claim_key] = delivery
+        before = self._p.held.setdefault(delivery.claim_key, delivery)
+        if before is not delivery:  # which is told, for nobody renews it any more
+            self._p.held[delivery.claim_key] = delivery
+            self._p.lost(before, "taken")
         if crashes and self._is_deadly(delivery, answer):
             return 0
         return self._into_lanes(delivery, delay_ms=0)
@@ -227,8 +224,8 @@ class ClaimStage:
         holder = self._p.holder(delivery) if delivery.queued and delivery.busy_count else None
         if holder is not None and self._waits_its_turn(holder):
             self._p.let_go(holder)
+            holder.lost = True  # so that it asks again, also where its turn comes while this is under way
             await give_back(self._p, self._store, [holder])
-            holder.token = 0
         return self._ask_again(delivery, within_ms=answer.retry_after_ms)
 
     def _waits_its_turn(self, holder: Delivery) -> bool:

@@ -7,7 +7,6 @@ import asyncio
 from broker_bridge.errors import StoreError
 from broker_bridge.idempotency.base import IdempotencyStore
 from broker_bridge.observability import events
-from broker_bridge.worker.delivery import Delivery
 from broker_bridge.worker.pipeline import Pipeline
 
 
@@ -42,7 +41,7 @@ class LeaseKeeper:
             if now_s < delivery.overrun_s:
                 deliveries.append(delivery)
             else:
-                self._lost(delivery, "overrun")
+                self._p.lost(delivery, "overrun")
         if not deliveries:
             return
         held = [delivery.held() for delivery in deliveries]
@@ -52,11 +51,4 @@ class LeaseKeeper:
             if ours:
                 delivery.lease_end_s = until_s
             elif self._p.held.get(delivery.claim_key) is delivery:
-                self._lost(delivery, "taken")
-
-    def _lost(self, delivery: Delivery, reason: str) -> None:
-        if not delivery.lost:
-            delivery.lost = True
-            self._p.metrics.lease_lost(self._p.route.name)
-            origin, token = str(delivery.origin), delivery.token
-            self._p.log.warning(events.LEASE_LOST, reason=reason, origin=origin, fencing_token=token)
+                self._p.lost(delivery, "taken")

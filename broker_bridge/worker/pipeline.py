@@ -18,6 +18,7 @@ from broker_bridge.core.disposition import REDRIVE, SOURCE, RetryPolicy
 from broker_bridge.core.key_lanes import KeyLanes
 from broker_bridge.core.retry_budget import BudgetPolicy, RetryBudget
 from broker_bridge.errors import BridgeError
+from broker_bridge.observability import events
 from broker_bridge.observability.metrics import WorkerMetrics
 from broker_bridge.worker.delivery import Delivery
 from broker_bridge.worker.partitions import Assignment
@@ -50,7 +51,8 @@ class Pipeline:
     """Shared by the stages of one route. Nothing here awaits; each stage owns its own waiting.
 
     ``answered`` are those that the target took, ``results`` how all others left the slots, ``ended`` wakes who takes
-    them. ``held`` are those whose claims are ours, by claim key.
+    them. ``held`` are those whose claims are ours, by claim key; ``reclaims`` those whose claims are to be asked for
+    again, ``asked`` wakes who claims.
     """
 
     route: RouteConfig
@@ -74,6 +76,7 @@ class Pipeline:
     room_made: WorkSignal = field(default_factory=WorkSignal)
     held: dict[bytes, Delivery] = field(default_factory=dict)
     reclaims: list[Delivery] = field(default_factory=list)
+    asked: WorkSignal = field(default_factory=WorkSignal)
     paused: set[str] = field(default_factory=set)
     in_flight: int = 0
     in_flight_bytes: int = 0
@@ -209,6 +212,20 @@ class Pipeline:
         results, self.results = self.results[:most], self.results[most:]
         return answered, results
 
+    def lost(self, delivery: Delivery, reason: str) -> None:
+        """Somebody else has its claim, or may have it soon."""
+        if not delivery.lost:
+            delivery.lost = True
+            self.metrics.lease_lost(self.route.name)
+            self.log.warning(
+                events.LEASE_LOST, reason=reason, origin=str(delivery.origin), fencing_token=delivery.token
+            )
+
+    def claim_again(self, delivery: Delivery) -> None:
+        """Have its claim asked for again."""
+        self.reclaims.append(delivery)
+        self.asked.wake()
+
     def holder(self, delivery: Delivery) -> Delivery | None:
         """Who of ours holds the claim that ``delivery`` would need."""
         found = self.held.get(delivery.claim_key)
@@ -256,4 +273,4 @@ class Pipeline:
         if repeat.part.gone:
             self.retire(repeat, settled=False)
         else:
-            self.reclaims.append(repeat)
+            self.claim_again(repeat)

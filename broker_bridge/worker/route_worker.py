@@ -75,7 +75,7 @@ class RouteWorker:
         )
         self._admission = Admission(pipeline)
         self._claims = ClaimStage(pipeline, store, comparison)
-        self._slots = Slots(pipeline, self._claims, attempt, Suspects(pipeline, store))
+        self._slots = Slots(pipeline, attempt, Suspects(pipeline, store))
         planner = OutcomePlanner(pipeline)
         self._settler = Settler(pipeline, planner, store)
         self._publisher = Publisher(pipeline, planner, producer, store, self._settler)
@@ -244,7 +244,7 @@ class RouteWorker:
         await give_back(self.pipeline, self._store, unused)
         for delivery in unused:
             self.pipeline.retire(delivery, settled=False)
-        self._claims.wake()
+        self.pipeline.asked.wake()
         if self._ended:
             return  # no stage is left that could end anything
         try:

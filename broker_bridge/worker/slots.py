@@ -12,7 +12,6 @@ from broker_bridge.observability.logging import key_hash
 from broker_bridge.worker.attempt import Attempt
 from broker_bridge.worker.begun import Begun
 from broker_bridge.worker.cancellation import is_cancelled
-from broker_bridge.worker.claim_stage import ClaimStage
 from broker_bridge.worker.delivery import Delivery
 from broker_bridge.worker.pipeline import Aborted, Parked, Pipeline
 from broker_bridge.worker.suspects import Suspects
@@ -28,7 +27,9 @@ whether that is there."""
 _ENOUGH = None, None
 _SUSPECT_WAIT_MS = 50
 _YIELD_EVERY = 64
-"""Messages a slot may run without suspending before it lets other tasks have the loop."""
+_YIELD_AFTER_S = 0.05
+"""Messages a slot may run without suspending before it lets other tasks have the loop; fewer where handlers block it:
+64 of half a second each would outlast every lease in hand."""
 _BUDGET_LOOK_MS = 100
 _BUDGET_LOOKS = 20
 """How soon to look again whether a retry is within the target's budget, and after how many such times at the latest."""
@@ -40,9 +41,8 @@ class Slots:
     """The route's concurrency. Also owns the timer that wakes slots when a postponed head falls due or a breaker may
     probe."""
 
-    def __init__(self, pipeline: Pipeline, claims: ClaimStage, attempt: Attempt, suspects: Suspects) -> None:
+    def __init__(self, pipeline: Pipeline, attempt: Attempt, suspects: Suspects) -> None:
         self._p = pipeline
-        self._claims = claims
         self._attempt = attempt
         self._suspects = suspects
         self._denied = 0
@@ -93,7 +93,8 @@ class Slots:
     def _advance(self) -> tuple[Delivery, Begun | None] | tuple[None, None] | None:
         """Try messages until one has to wait, or none is left, or others should have the loop (``_ENOUGH``)."""
         pipeline, self._first_attempts = self._p, 0
-        self._wall_ms = pipeline.clock.now_ms() - pipeline.ticks_ms
+        began_s = pipeline.ticks_s
+        self._wall_ms = pipeline.clock.now_ms() - round(began_s * 1000)
         try:
             for _ in range(_YIELD_EVERY):
                 delivery = self._take()
@@ -104,6 +105,8 @@ class Slots:
                 begun = self._begin(delivery)
                 if begun is not None:
                     return delivery, begun
+                if delivery.began_s - began_s > _YIELD_AFTER_S:
+                    break
         finally:
             if self._first_attempts:
                 pipeline.budget.attempted(pipeline.ticks_ms, self._first_attempts)
@@ -127,7 +130,7 @@ class Slots:
         pipeline = self._p
         while True:
             now_s = pipeline.ticks_s  # once a message
-            now_ms = int(now_s * 1000)
+            now_ms = int(now_s * 1000 + 0.5)  # as ``ticks_ms``, by which it was postponed
             if pipeline.closing or pipeline.stopped:
                 return None
             if not (pipeline.breaker.is_closed or pipeline.breaker.may_admit(now_ms)):
@@ -189,21 +192,21 @@ class Slots:
 
     def _claim_again(self, delivery: Delivery, now_ms: int) -> None:
         """Ask for its claim, unless it repeats a message that was answered here and is about to be settled: it is
-        settled with that one. To ask until it is would hold its key up for 50 ms each time::
+        settled with that one. To ask until it is would hold its key up for 50 ms each time. With another payload it is
+        no repeat but a conflict, and for the store to judge::
 
             lane of one key   m1    m1 again          m2
             claims            ours  busy: m1 has it   ours
             its turn          done  done with m1      done
         """
         original = self._p.holder(delivery)
-        if original is not None and original.answered:
+        if original is not None and original.answered and original.fingerprint == delivery.fingerprint:
             self._p.unqueue(delivery)
             original.repeats = [*original.repeats, delivery]
         elif delivery.ask_at_ms > now_ms:
             self._p.postpone(delivery, delay_ms=delivery.ask_at_ms - now_ms)
         else:
-            self._p.reclaims.append(delivery)
-            self._claims.wake()
+            self._p.claim_again(delivery)
 
     def _lane_ahead(self, delivery: Delivery) -> int | None:
         """The retry lane an earlier message of the key is in; None where this one may run. A replay does not wait
@@ -268,7 +271,7 @@ class Slots:
 
     def _ended(self, delivery: Delivery, error: BridgeError | None) -> None:
         pipeline = self._p
-        if delivery.crashes:
+        if delivery.crashes and error is not None:
             self._suspects.after(delivery)
         if error is None and pipeline.breaker.is_closed:
             pipeline.breaker.took(int(delivery.began_s * 1000))

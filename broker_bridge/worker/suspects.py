@@ -35,8 +35,10 @@ class Suspects:
         self._alone: Delivery | None = None
 
     def must_wait(self, delivery: Delivery) -> bool:
-        """Whether another suspect runs alone now."""
-        return self._runs_alone(delivery) and self._alone is not None
+        """Whether another suspect runs alone now, or was answered and is not settled yet: if this one killed the worker
+        meanwhile, that one would be taken for deadly too."""
+        alone = self._alone
+        return alone is not None and self._runs_alone(delivery) and self._p.held.get(alone.claim_key) is alone
 
     async def before(self, delivery: Delivery) -> None:
         """Note the start, where the message was in a crash. Best effort: without the store it only takes one crash
