@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from broker_bridge.contracts.golden_wire import verify_wire_forms
 from broker_bridge.contracts.levels import DEFAULT_LEVEL, Levels, read_levels
 from broker_bridge.contracts.upcasters import load_upcasters
 from broker_bridge.errors import UsageError
+from broker_bridge.replay.who_breaks import can_read_upcast
 from broker_bridge.transport.partitioning import partition_of
 
 
@@ -102,6 +104,7 @@ def _row(contract: Contract) -> dict[str, Any]:
 @click.option(
     "--samples", type=click.IntRange(1, 100_000), default=1_000, show_default=True, help="Newest records of each topic."
 )
+@click.option("--upcasters", metavar="MODULE", help="For a folder: module of upcasters that lead where Avro cannot.")
 @mode_option
 @dir_option
 @json_option
@@ -110,6 +113,7 @@ def check_(
     against: Sequence[Path],
     config_path: Path | None,
     samples: int,
+    upcasters: str | None,
     mode: str | None,
     folder: Path,
     *,
@@ -126,6 +130,7 @@ def check_(
     \b
     Example:
       broker-bridge schemas check
+      broker-bridge schemas check --upcasters shop.upcasters
       broker-bridge schemas check new.avsc --against v2.avsc --against v1.avsc --mode FULL_TRANSITIVE
       broker-bridge schemas check new.avsc --config bridge.toml --live
     """
@@ -137,13 +142,15 @@ def check_(
     if wanted is None and new is None:
         levels = read_levels(folder)
     chosen = levels.default
+    if upcasters and new is not None:
+        raise UsageError("--upcasters is for a whole folder", remedy="with --config those that it names are taken")
     if new is None:
         if against or config_path:
             raise UsageError(
                 "--against and --config need the schema that is to be checked",
                 remedy="broker-bridge schemas check NEW.avsc --against OLD.avsc",
             )
-        checked, problems = _check_folder(SchemaDirectory(folder), levels)
+        checked, problems = _check_folder(SchemaDirectory(folder), levels, upcasters)
     elif consumers is not None and not against:
         checked, problems = 1, check(read_any(new), consumers.earlier, chosen)
     elif not against:
@@ -166,7 +173,9 @@ def check_(
     return ExitCode.NO if problems or (consumers is not None and consumers.refuse) else ExitCode.OK
 
 
-def _check_folder(directory: SchemaDirectory, levels: Levels) -> tuple[int, list[Problem]]:
+def _check_folder(directory: SchemaDirectory, levels: Levels, module: str | None) -> tuple[int, list[Problem]]:
+    codec = Codec(directory, upcasters=load_upcasters(module)) if module else None
+    read = partial(can_read_upcast, codec) if codec else None
     problems: list[Problem] = []
     checked = 0
     for subject in directory.subjects():
@@ -175,7 +184,7 @@ def _check_folder(directory: SchemaDirectory, levels: Levels) -> tuple[int, list
         for contract in versions:
             directory.require_unedited(contract)
         for number in range(1, len(versions)):
-            problems += check(versions[number], versions[:number], levels.of(subject))
+            problems += check(versions[number], versions[:number], levels.of(subject), read=read)
     return checked, problems
 
 

@@ -6,9 +6,10 @@ reads what the new one writes), FULL (both); ``_TRANSITIVE`` means against every
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from broker_bridge.contracts.any_schema import AnySchema
 from broker_bridge.contracts.contract import Contract
@@ -48,19 +49,25 @@ class Problem:
 
 Schema = Contract | AnySchema
 """What can be compared."""
+CanRead = Callable[[Any, Any], list[Problem]]
+"""From reader and writer to ``can_read``'s answer."""
 
 
-def check(new: Schema, earlier: Sequence[Schema], mode: Mode) -> list[Problem]:
-    """Problems of putting ``new`` after ``earlier`` (oldest first); empty where it is compatible."""
+def check(new: Schema, earlier: Sequence[Schema], mode: Mode, *, read: CanRead | None = None) -> list[Problem]:
+    """Problems of putting ``new`` after ``earlier`` (oldest first); empty where it is compatible.
+
+    ``read`` says why one schema cannot read another's values, where more than Avro's rules do the reading.
+    """
+    read = read or can_read
     if mode is Mode.NONE:
         return []
     against = list(earlier) if mode.value.endswith("_TRANSITIVE") else list(earlier[-1:])
     problems: list[Problem] = []
     for old in reversed(against):
         if mode.value.startswith(("BACKWARD", "FULL")):
-            problems += can_read(new, old)
+            problems += read(new, old)
         if mode.value.startswith(("FORWARD", "FULL")):
-            problems += can_read(old, new)
+            problems += read(old, new)
     return problems
 
 

@@ -104,8 +104,7 @@ def _reads(codec: Codec, new: Newcomer, mode: Mode) -> Iterator[Meeting]:
     forward = mode.value.startswith(("FORWARD", "FULL"))
     yield _meeting(new, When.NOW, known, blocks=forward, problems=can_read(known, new.contract))
     for old in new.earlier:
-        problems = [one for reader, writer in _legs(codec, new.contract, old) for one in can_read(reader, writer)]
-        yield _meeting(new, When.RESTARTED, old, blocks=True, problems=problems)
+        yield _meeting(new, When.RESTARTED, old, blocks=True, problems=can_read_upcast(codec, new.contract, old))
 
 
 def _answers(new: Newcomer) -> Iterator[Meeting]:
@@ -113,6 +112,11 @@ def _answers(new: Newcomer) -> Iterator[Meeting]:
     if new.route.output is not None and new.route.output.version is None:
         known = new.earlier[-1]
         yield _meeting(new, When.ANSWERS, known, blocks=True, problems=can_read(new.contract, known))
+
+
+def can_read_upcast(codec: Codec, reader: Contract, writer: Contract) -> list[Problem]:
+    """Why ``reader`` cannot read what ``writer`` writes with the codec's upcasters on the way."""
+    return [one for goal, start in _legs(codec, reader, writer) for one in can_read(goal, start)]
 
 
 def _legs(codec: Codec, reader: Contract, writer: Contract) -> Iterator[tuple[Contract, Contract]]:

@@ -108,6 +108,26 @@ def test_check_of_a_folder_finds_an_incompatible_version(home: Path) -> None:
     assert answer(home, "check", "--mode", "FORWARD")["compatible"] is True
 
 
+def test_upcasters_lead_where_avro_cannot(home: Path) -> None:
+    """Or a folder with one such change would be incompatible for ever."""
+    schema(home, "schemas/n.T/v1.avsc", A)
+    schema(home, "schemas/n.T/v2.avsc", B)
+    answer(home, "register", "n.T")
+    answer(home, "register", "n.T", "--mode", "NONE")
+    (home / "steps.py").write_text(
+        "from broker_bridge.contracts import upcaster\n"
+        "@upcaster('n.T', from_version=1)\n"
+        "def a_is_b(value):\n    return {'b': value['a']}\n",
+        encoding="utf-8",
+    )
+    assert answer(home, "check", status=1)["compatible"] is False
+    assert answer(home, "check", "--upcasters", "steps")["compatible"] is True
+    assert answer(home, "check", "--upcasters", "steps", "--mode", "FORWARD", status=1)["compatible"] is False
+    assert problem(home, "check", "--upcasters", "nowhere", status=2)["code"] == "config_invalid"
+    new = ("schemas/n.T/v2.avsc", "--against", "schemas/n.T/v1.avsc")
+    assert problem(home, "check", *new, "--upcasters", "steps", status=2)["code"] == "usage"
+
+
 def test_levels_of_the_folder_hold_where_no_mode_is_given(home: Path) -> None:
     """As `schemas serve` keeps them."""
     levels = home / "schemas" / "compatibility.json"
