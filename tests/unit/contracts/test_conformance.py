@@ -1,0 +1,225 @@
+"""The conformance kit: what it asks, how it judges, and that each way of being broken is told from the others."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from schema_folder import SCHEMAS
+
+from broker_bridge.cli.schemas import group
+from broker_bridge.contracts import Form
+from broker_bridge.contracts.conformance import damaged, folder_kit, judge_bytes, own_kit, same
+from broker_bridge.contracts.guards import Limits
+from broker_bridge.contracts.reader_compiler import compile_reader
+from broker_bridge.contracts.writer_compiler import compile_writer
+from broker_bridge.errors import ContractError
+
+ADAPTER = Path(__file__).with_name("conformance_adapter.py")
+KIT = own_kit()
+
+
+def run(*arguments: str) -> tuple[int, dict[str, Any]]:
+    """The command's status and its JSON."""
+    command = ["conformance", "--dir", str(SCHEMAS), "--json", *arguments]
+    done = CliRunner().invoke(group, command, standalone_mode=False, catch_exceptions=False)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return int(done.return_value), found
+
+
+def broken(how: str, *options: str) -> tuple[int, dict[str, Any]]:
+    """What the kit says of our own codec, broken in that way."""
+    return run(*options, "--", sys.executable, str(ADAPTER), how)
+
+
+def failures(found: dict[str, Any]) -> set[tuple[str, str, str]]:
+    """Vector, rule and outcome of what failed."""
+    return {
+        (one["vector"], one["rule"], one["outcome"])
+        for one in found["checks"]
+        if one["outcome"] not in ("ok", "skipped")
+    }
+
+
+def test_vectors_are_of_every_type() -> None:
+    text = json.dumps([json.loads(vector.contract.text) for vector in KIT.vectors])
+    kinds = ["null", "boolean", "int", "long", "float", "double", "bytes", "string"]
+    kinds += ["record", "enum", "array", "map", "fixed"]
+    logical = ["decimal", "uuid", "date", "time-millis", "time-micros", "timestamp-millis", "timestamp-micros"]
+    logical += ["local-timestamp-millis", "local-timestamp-micros", "duration"]
+    assert [kind for kind in kinds if f'"{kind}"' not in text] == []
+    assert [one for one in logical if f'"logicalType": "{one}"' not in text] == []
+    assert {frozenset(vector.written) for vector in KIT.vectors} == {frozenset({"python", "go", "rust"})}
+
+
+@pytest.mark.parametrize("vector", KIT.vectors, ids=lambda vector: vector.name)
+def test_our_codec_reads_what_three_languages_wrote(vector: Any) -> None:
+    for framed in vector.written.values():
+        assert same(vector.value, compile_reader(vector.contract, None, Form.JSON, Limits())(framed, 5))
+        if vector.reader is not None:
+            read = compile_reader(vector.contract, vector.reader, Form.JSON, Limits())(framed, 5)
+            assert same(vector.read_as, read)
+        # What JSON shows is what handlers get: through their values and back it is the same.
+        value = compile_reader(vector.contract, None, Form.PYTHON, Limits())(framed, 5)
+        again = compile_writer(vector.contract, Form.PYTHON, Limits())(value, framed[:5])
+        assert same(vector.value, compile_reader(vector.contract, None, Form.JSON, Limits())(again, 5))
+
+
+@pytest.mark.parametrize("form", [Form.JSON, Form.PYTHON])
+def test_our_codec_refuses_what_must_be(form: Form) -> None:
+    for name, contract, framed, _ in KIT.refused_bytes:
+        with pytest.raises(ContractError):
+            print(name, compile_reader(contract, None, form, Limits())(framed, 5))
+    for name, contract, value, _ in KIT.refused_values:
+        with pytest.raises(ContractError):
+            print(name, compile_writer(contract, Form.JSON, Limits())(value, b""))
+
+
+def test_a_value_is_cut_everywhere_but_not_for_ever() -> None:
+    short = [cut for cut, _ in damaged(b"\0\0\0\0\x07abc")]
+    assert short[:8] == [b"\0\0\0\0\x07abc"[:end] for end in range(8)]
+    assert len(short) == 11
+    assert b"\0\0\0\0\x07abc" not in short
+    assert sum(len(cut) for cut, _ in damaged(bytes(1_000_000))) < 12_000_000
+
+
+def test_numbers_are_compared_as_json_and_truths_are_no_numbers() -> None:
+    assert same({"a": [1, 1.0, None]}, {"a": [1.0, 1, None]})
+    for expected, got in [(1, True), (False, 0), ([1], [1, 2]), ({}, {"a": 1}), (9007199254740993, 9007199254740992.0)]:
+        assert not same(expected, got)
+    vector = next(one for one in KIT.vectors if one.name == "kit/decimals-small")
+    assert judge_bytes(vector.contract, vector.value, {"hex": vector.written["go"].hex()}) is None
+    other = vector.written["go"][:4] + b"\x63" + vector.written["go"][5:]
+    assert "schema id 99" in str(judge_bytes(vector.contract, vector.value, {"hex": other.hex()}))
+
+
+def test_our_own_codec_passes() -> None:
+    status, found = broken("")
+    assert (status, found["ok"], failures(found)) == (0, True, set())
+    assert found["counts"] == {"ok": len(found["checks"])}
+    rules = Counter(one["rule"] for one in found["checks"])
+    assert rules["decode"] >= 41
+    assert rules["refuse-bytes"] > 2_000
+    assert {one["vector"] for one in found["checks"]} >= {"own/order-placed-v1", "kit/invoice"}
+
+
+@pytest.mark.parametrize(
+    ("how", "only", "expected"),
+    [
+        ("padded", "kit/choices-nulls", {("kit/choices-nulls", "refuse-bytes", "differs")}),
+        ("swapped", "kit/times-end-of-day", {("kit/times-end-of-day", "decode", "differs")}),
+        ("floats", "kit/numbers-beyond-doubles", {("kit/numbers-beyond-doubles", "decode", "differs")}),
+        ("truncates", "kit/ids", {("kit/ids", "encode", "differs")}),
+        ("rounds", "kit/decimals-too-precise", {("kit/decimals-too-precise", "refuse-value", "differs")}),
+        ("writer-only", "kit/evolving", {("kit/evolving", "read-as", "differs")}),
+        ("unframed", "kit/ids", {("kit/ids", "refuse-bytes", "differs")}),
+        ("takes-all", "kit/texts-not-utf8", {("kit/texts-not-utf8", "refuse-bytes", "differs")}),
+        ("says-nothing", "kit/texts-not-utf8", {("kit/texts-not-utf8", "refuse-bytes", "differs")}),
+    ],
+)
+def test_wrong_answers_are_found(how: str, only: str, expected: set[tuple[str, str, str]]) -> None:
+    status, found = broken(how, "--only", only)
+    assert (status, found["ok"], failures(found)) == (1, False, expected)
+
+
+def test_another_partitioner_is_found() -> None:
+    status, found = broken("partitioner", "--only", "kit/key-*")
+    assert status == 1
+    assert {rule for _, rule, _ in failures(found)} == {"partition"}
+    assert found["counts"]["ok"] > 0
+
+
+@pytest.mark.parametrize(
+    ("how", "outcome", "told"),
+    [
+        ("dies", "crashed", "status 7; its log ends: no such luck"),
+        ("killed", "crashed", "signal 9"),
+        ("leaves", "no-answer", "status 0"),
+        ("floods", "no-answer", "a line of more than"),
+    ],
+)
+def test_a_program_that_ends_or_floods_is_started_again(how: str, outcome: str, told: str) -> None:
+    status, found = broken(how, "--only", "kit/ids-both")
+    bad = [one for one in found["checks"] if one["outcome"] != "ok"]
+    assert status == 1
+    assert {one["outcome"] for one in bad} <= {outcome, "not-asked"}
+    assert bad[0] is not found["checks"][0]
+    assert told in bad[0]["got"]
+    assert found["counts"]["ok"] >= 2 * found["counts"][outcome] - 1, "two of three are answered"
+
+
+@pytest.mark.parametrize(("how", "told"), [("hangs", "nothing within 2 s"), ("closes", "closed its stdout")])
+def test_a_program_that_says_nothing_is_not_waited_for(how: str, told: str) -> None:
+    status, found = broken(how, "--timeout", "2s", "--only", "kit/key-3231-*")
+    (bad,) = [one for one in found["checks"] if one["outcome"] != "ok"]
+    assert (status, found["counts"]["ok"]) == (1, 2)
+    assert told in bad["got"]
+    assert bad["outcome"] in ("too-slow", "no-answer")
+
+
+def test_lines_that_answer_nothing_are_told_once_and_hide_nothing() -> None:
+    status, found = broken("chatters", "--only", "kit/key-3231-*")
+    assert (status, found["counts"], found["stray_lines"]) == (1, {"ok": 3}, 4)
+    assert found["first_stray_line"] == "INFO a line of a log"
+
+
+def test_lines_without_end_take_no_memory_and_no_more_time_than_others() -> None:
+    status, found = broken("endless", "--timeout", "2s", "--only", "kit/key-3231-*")
+    assert (status, found["counts"]) == (1, {"ok": 2, "too-slow": 1})
+    assert found["stray_lines"] > 100
+
+
+def test_a_program_that_skips_all_has_shown_nothing() -> None:
+    status, found = broken("skips", "--only", "kit/key-3231-*")
+    assert (status, found["ok"], found["counts"]) == (1, False, {"skipped": 3})
+
+
+def test_a_program_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("broker_bridge.contracts.conformance_program.START_S", 0.0)
+    status, found = broken("deaf", "--timeout", "100ms", "--only", "kit/key-*")
+    assert status == 1
+    assert found["counts"] == {"too-slow": 3, "not-asked": len(found["checks"]) - 3}
+
+
+def test_people_are_told_what_differs_and_by_how_much() -> None:
+    command = ["--only", "kit/evolving", "--", sys.executable, str(ADAPTER), "writer-only"]
+    done = CliRunner().invoke(group, ["conformance", "--dir", str(SCHEMAS), *command], standalone_mode=False)
+    assert done.return_value == 1
+    assert "read-as      1 differs" in done.stdout
+    assert "differs: kit/evolving, read-as (written by python, go, rust)" in done.stdout
+    assert '  expected {"name":"Ada"' in done.stdout
+    assert '  got      {"id":"e-1"' in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--", "/no/such/program"], "cannot be started"),
+        (["--only", "kit/nothing*", "--", "true"], "no vector is called"),
+        (["--timeout", "soon", "--", "true"], "must be a duration"),
+    ],
+)
+def test_bad_usage_is_said(arguments: list[str], told: str) -> None:
+    done = CliRunner().invoke(group, ["conformance", "--dir", str(SCHEMAS), *arguments])
+    assert told in str(done.exception)
+
+
+def test_a_damaged_vector_of_the_folder_is_named(tmp_path: Path) -> None:
+    golden = tmp_path / "golden"
+    golden.mkdir()
+    vector = json.loads((SCHEMAS / "golden" / "order-placed-v1.json").read_text())
+    (tmp_path / "ids.jsonl").write_text((SCHEMAS / "ids.jsonl").read_text())
+    for file in SCHEMAS.glob("*/v*.avsc"):
+        (tmp_path / file.parent.name).mkdir(exist_ok=True)
+        (tmp_path / file.parent.name / file.name).write_text(file.read_text())
+    for damage in ({"hex": "xyz"}, {"version": 9}, {"read_as": {"value": {}}}, {"key": 1}):
+        (golden / "bad.json").write_text(json.dumps(vector | damage))
+        with pytest.raises(ContractError) as caught:
+            folder_kit(tmp_path)
+        assert "bad.json" in caught.value.where
+    assert folder_kit(tmp_path / "nowhere").vectors == []
