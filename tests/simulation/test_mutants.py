@@ -31,8 +31,11 @@ from broker_bridge.worker.committer import Committer
 from broker_bridge.worker.delivery import Delivery
 from broker_bridge.worker.held_keys import HeldKeys
 from broker_bridge.worker.partitions import Assignment, PartitionState
+from broker_bridge.worker.pipeline import Pipeline
 from broker_bridge.worker.publisher import Publisher
 from broker_bridge.worker.rebuild import ParkedSetRebuild
+from broker_bridge.worker.settler import Settler
+from broker_bridge.worker.slots import Slots
 
 SEEDS = 150
 Patch = pytest.MonkeyPatch
@@ -171,6 +174,54 @@ def completes_before_the_copy_is_acknowledged(patch: Patch) -> None:
     patch.setattr(Publisher, "_publish", once)
 
 
+def settles_repeats_of_what_is_not_answered(patch: Patch) -> None:
+    """They are attached to whoever holds their claim, and done with it however that ends."""
+    retire = Pipeline.retire
+
+    def attach(self: Slots, delivery: Delivery, now_ms: int) -> None:
+        original = self._p.holder(delivery)
+        if original is None:
+            claim_again(self, delivery, now_ms)
+        else:
+            self._p.unqueue(delivery)
+            original.repeats = [*original.repeats, delivery]
+
+    def with_repeats(self: Pipeline, delivery: Delivery, *, settled: bool) -> None:
+        repeats, delivery.repeats = delivery.repeats, ()
+        retire(self, delivery, settled=settled)
+        for repeat in repeats:
+            retire(self, repeat, settled=True)
+
+    claim_again = Slots._claim_again
+    patch.setattr(Slots, "_claim_again", attach)
+    patch.setattr(Pipeline, "retire", with_repeats)
+
+
+def retires_before_claims_are_settled(patch: Patch) -> None:
+    settle = Settler._settle_claims
+
+    async def late(self: Settler, answered: list[Delivery], outcomes: Any) -> None:
+        for delivery in answered:
+            delivery.part.watermark.settle(delivery.record.offset)
+        await settle(self, answered, outcomes)
+
+    patch.setattr(Settler, "_settle_claims", late)
+
+
+def hands_over_before_the_acknowledgement(patch: Patch) -> None:
+    """The settler goes on while the results are still on their way."""
+    publish = Publisher._publish
+    under_way: set[asyncio.Task[Any]] = set()
+
+    async def meanwhile(self: Publisher, answered: list[Delivery], outcomes: list[Any]) -> Any:
+        sending = asyncio.create_task(publish(self, answered, outcomes))
+        under_way.add(sending)
+        sending.add_done_callback(under_way.discard)
+        return answered, []
+
+    patch.setattr(Publisher, "_publish", meanwhile)
+
+
 def drops_a_header_of_the_dead(patch: Patch) -> None:
     write = outcome_module.write_dead_letter
 
@@ -295,6 +346,9 @@ MUTANTS: dict[Callable[[Patch], None], Found] = {
     takes_a_failed_send_for_done: by("I1", "I3"),
     ignores_that_a_dead_letter_was_not_taken: by("I1", "I3"),
     completes_before_the_copy_is_acknowledged: by("I3"),
+    settles_repeats_of_what_is_not_answered: by("I1", "I3"),
+    retires_before_claims_are_settled: by("I3"),
+    hands_over_before_the_acknowledgement: by("I1", "I3"),
     drops_a_header_of_the_dead: by("I14"),
     goes_on_with_partitions_that_are_gone: by("I20"),
     never_frees_a_key: by("I21"),
