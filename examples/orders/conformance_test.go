@@ -2,8 +2,11 @@ package main
 
 import (
 	"encoding/json"
+	"math/big"
 	"strings"
 	"testing"
+
+	"github.com/twmb/avro"
 )
 
 // ask puts one question to the adapter and returns its answer.
@@ -54,5 +57,25 @@ func TestWhatTheLibraryAloneWouldTakeIsRefused(t *testing.T) {
 		if answer := ask(t, `{"id":1,`+question+`}`); answer["error"] == nil {
 			t.Errorf("%s: got %v, want an error", question, answer)
 		}
+	}
+}
+
+// Where one of these fails, the library has learned it and a guard of
+// json_form.go could go.
+func TestWhatTheLibraryAloneTakes(t *testing.T) {
+	id := avro.MustParse(`{"type":"string","logicalType":"uuid"}`)
+	if _, err := id.Encode("hello"); err != nil {
+		t.Errorf("a text that is no UUID: %s", err)
+	}
+	var value any
+	if _, err := avro.MustParse(`"string"`).Decode([]byte{4, 0xc3, 0x28}, &value); err != nil {
+		t.Errorf("a text that is no UTF-8: %s", err)
+	}
+	amount := avro.MustParse(`{"type":"bytes","logicalType":"decimal","precision":4,"scale":2}`)
+	if _, err := amount.Decode([]byte{6, 1, 0xe2, 0x40}, &value); err != nil {
+		t.Errorf("a decimal of six digits where four fit: %s", err)
+	}
+	if _, err := amount.Encode(big.NewRat(1234, 1000)); err == nil {
+		t.Error("a decimal of three digits after the point is written: the guide says it is not")
 	}
 }

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from schema_folder import SCHEMAS
+from conformance_adapter import answer
+from schema_folder import SCHEMAS, codec_of, record
 
 from broker_bridge.cli.schemas import group
 from broker_bridge.contracts import Form
@@ -18,7 +19,7 @@ from broker_bridge.contracts.conformance import damaged, folder_kit, judge_bytes
 from broker_bridge.contracts.guards import Limits
 from broker_bridge.contracts.reader_compiler import compile_reader
 from broker_bridge.contracts.writer_compiler import compile_writer
-from broker_bridge.errors import ContractError
+from broker_bridge.errors import ContractError, MalformedError, ValueInvalidError
 
 ADAPTER = Path(__file__).with_name("conformance_adapter.py")
 KIT = own_kit()
@@ -78,6 +79,48 @@ def test_our_codec_refuses_what_must_be(form: Form) -> None:
     for name, contract, value, _ in KIT.refused_values:
         with pytest.raises(ContractError):
             print(name, compile_writer(contract, Form.JSON, Limits())(value, b""))
+
+
+def test_the_guide_shows_questions_and_right_answers() -> None:
+    page = (SCHEMAS.parent / "docs" / "guides" / "conformance.md").read_text(encoding="utf-8")
+    block = page.partition("```ndjson\n")[2].partition("```")[0]
+    lines = [json.loads(line) for line in block.splitlines()]
+    for asked, answered in zip(lines[::2], lines[1::2], strict=True):
+        if "error" in answered:
+            with pytest.raises(ContractError):
+                answer(asked, "")
+        else:
+            assert {"id": asked["id"], **answer(asked, "")} == answered
+    assert len(lines) == 8
+
+
+def test_times_that_handlers_cannot_have_are_not_written_as_integers_either(tmp_path: Path) -> None:
+    day, millis, micros = 86_400, 86_400_000, 86_400_000_000
+    for kind, logical, low, high in [
+        ("int", "date", -719_162, 2_932_896),
+        ("int", "time-millis", 0, millis - 1),
+        ("long", "time-micros", 0, micros - 1),
+        ("long", "timestamp-millis", -719_162 * day * 1_000, 2_932_897 * millis - 1),
+        ("long", "local-timestamp-micros", -719_162 * micros, 2_932_897 * micros - 1),
+    ]:
+        schema = record(("at", {"type": kind, "logicalType": logical}), name="At")
+        codec = codec_of(tmp_path / logical, schema)
+        for number in (low, high):
+            assert codec.encode("At", 1, codec.decode(codec.encode("At", 1, {"at": number})).value)
+        for number in (low - 1, high + 1):
+            with pytest.raises(ValueInvalidError, match=f"does not fit {logical}"):
+                codec.encode("At", 1, {"at": number})
+            with pytest.raises(ValueInvalidError, match=f"does not fit {logical}"):
+                codec.encode_json_ready("At", 1, {"at": number})
+
+
+def test_a_text_that_is_no_uuid_is_no_value_for_a_handler_and_a_text_for_a_target(tmp_path: Path) -> None:
+    """Others write such texts. A handler would get a UUID, which there is none of; HTTP targets get JSON."""
+    codec = codec_of(tmp_path, record(("id", {"type": "string", "logicalType": "uuid"}), name="Id"))
+    framed = bytes.fromhex("00000000010a") + b"hello"
+    with pytest.raises(MalformedError):
+        codec.decode(framed)
+    assert codec.decode_json_ready(framed).value == {"id": "hello"}
 
 
 def test_a_value_is_cut_everywhere_but_not_for_ever() -> None:

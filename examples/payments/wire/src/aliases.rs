@@ -53,10 +53,11 @@ fn rename(names: &NamesRef<'_>, reader: &Schema, value: Value) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use apache_avro::reader::datum::GenericDatumReader;
     use serde_json::json;
 
     use super::*;
-    use crate::codec;
+    use crate::{codec, json_form};
 
     #[test]
     fn a_renamed_field_keeps_its_value() {
@@ -73,6 +74,10 @@ mod tests {
         let (writer, reader) = (order(line("count", &[])), order(line("pieces", &["count"])));
         let body = codec::encode(&writer, &json!({"lines": [{"count": 7}]})).unwrap();
         let read = codec::decode_as(&writer, &reader, &body).unwrap();
-        assert_eq!(read, json!({"lines": [{"pieces": 7}]}), "0 is what the library alone makes of it");
+        assert_eq!(read, json!({"lines": [{"pieces": 7}]}));
+        let bare = GenericDatumReader::builder(&writer).build().unwrap();
+        let alone = bare.read_value(&mut &*body).unwrap().resolve(&reader).unwrap();
+        let taken = json!({"lines": [{"pieces": 0}]});
+        assert_eq!(json_form::to_json(&reader, alone).unwrap(), taken, "fixed upstream: this could go");
     }
 }
