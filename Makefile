@@ -5,6 +5,7 @@
 #   make soak     what `make test` leaves out for its length: every fault, every way to end the demo, and simulations
 #                 from a random seed on, for SIMULATION_SECONDS (600)
 #   make bench    broker_bridge beside what one would write instead: figures, checked, in about ten minutes
+#   make compiled a wheel whose hot path is C, in dist/ (needs a C compiler)
 #   make check    the quick part of `make test`: no servers
 
 PYTHON ?= python3
@@ -16,7 +17,7 @@ PAYMENTS := examples/payments
 SIMULATION_SECONDS ?= 600
 BENCH ?= --quick
 
-.PHONY: demo test soak check lint unit servers go rust bench setup clean
+.PHONY: demo test soak check lint unit servers go rust bench compiled setup clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -80,5 +81,11 @@ $(VENV)/.bench-ready: $(READY)
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	@touch $@
 
+compiled: setup
+	rm -rf dist && $(BIN)/python -m hatchling build -t sdist
+	HATCH_BUILD_HOOK_ENABLE_MYPYC=1 PIP_CONSTRAINT=constraints.txt \
+	  $(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist dist/broker_bridge-*.tar.gz
+	@ls dist/*.whl
+
 clean:
-	rm -rf $(VENV) .bridge $(PAYMENTS)/target $(ORDERS)/orders benchmarks/go/peer .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf dist $(VENV) .bridge $(PAYMENTS)/target $(ORDERS)/orders benchmarks/go/peer .mypy_cache .ruff_cache .pytest_cache .hypothesis

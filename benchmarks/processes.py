@@ -7,6 +7,7 @@ import contextlib
 import importlib
 import inspect
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -75,19 +76,26 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-def work(command: Sequence[str], name: str) -> Report:
+def work(command: Sequence[str], name: str, *, library: Path | None = None) -> Report:
     """Run to the end. Raises ``WrongWorkError`` where the contender fails."""
-    with at_work(command, name) as process:
+    with at_work(command, name, library=library) as process:
         return report_of(process, name)
 
 
 @contextlib.contextmanager
 def at_work(
-    command: Sequence[str], name: str, *, errors: int | IO[bytes] = subprocess.PIPE
+    command: Sequence[str], name: str, *, errors: int | IO[bytes] = subprocess.PIPE, library: Path | None = None
 ) -> Iterator[subprocess.Popen[str]]:
-    """The process while the block runs; it does not outlive the block. ``errors`` is where its stderr goes."""
+    """The process while the block runs; it does not outlive the block. ``errors`` is where its stderr goes, ``library``
+    a folder in front of its path for modules."""
     process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=HERE.parent
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        text=True,
+        cwd=HERE.parent,
+        env=None if library is None else {**os.environ, "PYTHONPATH": f"{library}{os.pathsep}{HERE.parent}"},
     )
     try:
         yield process

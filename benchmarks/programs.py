@@ -1,12 +1,17 @@
-"""The Go and Rust parts, built by their own toolchains, which build only what has changed."""
+"""The Go and Rust parts, built by their own toolchains, which build only what has changed; and broker_bridge with its
+hot path as C."""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
 import re
+import shutil
 import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -36,6 +41,25 @@ def payments() -> Path:
     command = ["cargo", "build", "--quiet", "--release", "--bin", "payments", "--target-dir", "target"]
     _build(command, PAYMENTS, {})
     return PAYMENTS / "target" / "release" / "payments"
+
+
+@cache
+def compiled_bridge() -> Path:
+    """A folder to be put in front of Python's path: the package as ``make compiled`` builds it. Built of a copy, for a
+    build leaves its parts beside the sources, where every later start would find them."""
+    result = Path(tempfile.mkdtemp(prefix="bridge-compiled-"))
+    atexit.register(shutil.rmtree, result, ignore_errors=True)
+    source, pip = result / "source", [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    source.mkdir()
+    for name in ("broker_bridge", "pyproject.toml", "README.md", "LICENSE"):
+        whole = ROOT / name
+        shutil.copytree(whole, source / name) if whole.is_dir() else shutil.copy(whole, source / name)
+    _build(
+        [*pip, "install", "--no-deps", "--target", str(result / "lib"), str(source)],
+        ROOT,
+        {"HATCH_BUILD_HOOK_ENABLE_MYPYC": "1", "PIP_CONSTRAINT": str(ROOT / "constraints.txt")},
+    )
+    return result / "lib"
 
 
 def _build(command: list[str], folder: Path, environment: dict[str, str]) -> None:

@@ -14,6 +14,7 @@ from broker_bridge.bootstrap import make_worker, open_transport
 from broker_bridge.config import BridgeConfig
 from broker_bridge.observability.logging import configure_logging
 from broker_bridge.transport.base import TopicSpec
+from broker_bridge.worker import slots
 from broker_bridge.worker.supervisor import Worker
 from broker_bridge.worker.topics import ensure_lanes
 
@@ -47,6 +48,7 @@ async def run(job: Job, watch: Stopwatch) -> None:
     configure_logging(config.logging.level, config.logging.format, service="bench")
     await prepare(config, job)
     worker, stopped = make_worker(config), stop_at_sigterm()
+    watch.extra["compiled"] = not slots.__file__.endswith(".py")
     running = asyncio.create_task(worker.run())
     while not stopped.is_set() and watch.records < job.records:
         await asyncio.sleep(LOOK_S)

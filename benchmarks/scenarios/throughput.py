@@ -6,11 +6,11 @@ from benchmarks.crew import crew_figures
 from benchmarks.job import SCHEMAS, Job, Source
 from benchmarks.lab import Lab, Loaded
 from benchmarks.processes import Report, peer_command, work
-from benchmarks.programs import go_peer
-from benchmarks.scenario import Contender, Figures, Metric, Scenario, Trial
+from benchmarks.programs import compiled_bridge, go_peer
+from benchmarks.scenario import Contender, Figures, Metric, Scenario, Trial, WrongWorkError
 from benchmarks.verifying import check_results
 
-CREW, GO = "bridge_two", "batch_go"
+CREW, GO, COMPILED = "bridge_two", "batch_go", "bridge_compiled"
 SLOW = ("naive_aiokafka", "naive_librdkafka", "faststream_loop")
 
 
@@ -32,6 +32,7 @@ class Throughput(Scenario):
         Contender("batch_librdkafka", "best batch loop by hand, librdkafka", needs="confluent_kafka"),
         Contender(GO, "the same batch loop in Go, franz-go", needs="program:go"),
         Contender("bridge", "**broker_bridge**, all guarantees on"),
+        Contender(COMPILED, "**broker_bridge**, its hot path compiled", needs="program:cc"),
         Contender(CREW, "**broker_bridge**, two processes"),
     )
     metrics = (
@@ -44,7 +45,7 @@ class Throughput(Scenario):
 
     def prepare(self, lab: Lab) -> None:
         """One topic for all."""
-        self._loaded = lab.fill(Source("bench.orders", 60_000 if self.quick else 200_000))
+        self._loaded = lab.fill(Source("bench.orders", 120_000 if self.quick else 200_000))
         self._limit_s = 3.0 if self.quick else 10.0
 
     def measure(self, lab: Lab, trial: Trial) -> Figures:
@@ -56,8 +57,10 @@ class Throughput(Scenario):
             figures = crew_figures(job, processes=2, folder=lab.folder)
             check_results(trial.name, lab.values(job.results), self._loaded.expected)
         else:
-            report = work(_command(name, job), trial.name)
+            report = work(_command(name, job), trial.name, library=compiled_bridge() if name == COMPILED else None)
             _check(lab, job, self._loaded, report)
+            if name in ("bridge", COMPILED) and report.extra["compiled"] != (name == COMPILED):
+                raise WrongWorkError(f"{name} has run the other build")
             figures = report.figures()
         lab.clear(job)
         return figures
@@ -65,7 +68,7 @@ class Throughput(Scenario):
 
 def _command(name: str, job: Job) -> list[str]:
     if name != GO:
-        return peer_command(name, job)
+        return peer_command("bridge" if name == COMPILED else name, job)
     options = {
         "bootstrap": job.bootstrap,
         "redis": job.redis_url,
