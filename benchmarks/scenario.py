@@ -62,7 +62,7 @@ class Trial:
     @property
     def name(self) -> str:
         """Different for each trial of a run: names its topics, its group and its keys."""
-        return f"{self.scenario}-{self.contender.name}-{self.point.value:g}-{self.round}"
+        return f"{self.scenario}-{self.contender.name}-{self.point.value:.12g}-{self.round}"
 
 
 class WrongWorkError(Exception):
