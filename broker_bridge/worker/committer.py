@@ -11,6 +11,9 @@ from broker_bridge.transport.base import GroupConsumer
 from broker_bridge.worker.partitions import PartitionState
 from broker_bridge.worker.pipeline import Pipeline
 
+_SOONEST = 4
+"""Of the commit interval, this part passes between two commits at least."""
+
 
 class Committer:
     """Commits what has moved."""
@@ -21,14 +24,19 @@ class Committer:
         self._one_by_one = asyncio.Lock()
 
     async def run(self) -> None:
-        """Commit at the route's interval until cancelled."""
+        """Commit at the route's interval until cancelled; sooner where nothing is in hand any more, for then there is
+        nothing to wait for: who crashes while idle has little to read again."""
+        interval_ms = self._p.route.commit_interval_ms
+        moved = True
         while True:
-            await asyncio.sleep(self._p.route.commit_interval_ms / 1000)
-            await self.commit(state for state in self._p.assignment.states() if not state.gone)
+            await asyncio.sleep(interval_ms / (_SOONEST if moved else 1) / 1000)
+            if moved and self._p.in_flight:
+                await self._p.drained.wait(interval_ms * (1 - 1 / _SOONEST))
+            moved = bool(await self.commit(state for state in self._p.assignment.states() if not state.gone))
 
-    async def commit(self, states: Iterable[PartitionState]) -> None:
+    async def commit(self, states: Iterable[PartitionState]) -> bool:
         """Commit the watermarks of ``states`` that have moved. A failure is not an error: the records would be read
-        again and skipped.
+        again and skipped. The answer is whether any had.
 
         A state that a later assignment of its partition has replaced is left out: others may have committed more in
         between (I4). So is every watermark but the newest: one commit at a time, for a client that waits for its
@@ -38,9 +46,9 @@ class Committer:
             partition goes                    commit 6 ── answered: 6
         """
         async with self._one_by_one:
-            await self._commit(states)
+            return await self._commit(states)
 
-    async def _commit(self, states: Iterable[PartitionState]) -> None:
+    async def _commit(self, states: Iterable[PartitionState]) -> bool:
         moved = {
             state: offset
             for state in states
@@ -49,7 +57,7 @@ class Committer:
             and offset != state.committed
         }
         if not moved:
-            return
+            return False
         try:
             await self._consumer.commit({state.tp: offset for state, offset in moved.items()})
         except TransportError as error:
@@ -59,3 +67,4 @@ class Committer:
             self._p.metrics.committed(self._p.route.name)
             for state, offset in moved.items():
                 state.committed = offset
+        return True

@@ -74,6 +74,7 @@ class Pipeline:
     results: list[Result] = field(default_factory=list)
     ended: WorkSignal = field(default_factory=WorkSignal)
     room_made: WorkSignal = field(default_factory=WorkSignal)
+    drained: WorkSignal = field(default_factory=WorkSignal)
     held: dict[bytes, Delivery] = field(default_factory=dict)
     reclaims: list[Delivery] = field(default_factory=list)
     asked: WorkSignal = field(default_factory=WorkSignal)

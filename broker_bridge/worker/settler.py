@@ -56,6 +56,8 @@ class Settler:
         self._complete(answered)
         self._leave(outcomes)
         self._p.room_made.wake()
+        if not self._p.in_flight:
+            self._p.drained.wake()
 
     async def _settle_claims(self, answered: list[Delivery], outcomes: list[Outcome]) -> None:
         holding = [outcome for outcome in outcomes if outcome.delivery.token]

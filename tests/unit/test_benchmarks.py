@@ -25,6 +25,7 @@ from benchmarks.scenario import Contender, Figures, Metric, Point, Scenario, Tri
 from benchmarks.stopwatch import Stopwatch  # noqa: E402
 from benchmarks.verifying import check_keys, check_results  # noqa: E402
 from broker_bridge.config import config_from  # noqa: E402
+from broker_bridge.core.lanes import topic_name_problem  # noqa: E402
 
 NO_LAB = cast(Any, None)
 CONTRACTS = open_contracts()
@@ -241,3 +242,12 @@ def test_scenarios_are_whole(name: str) -> None:
         assert len(set(values)) == len(values)
         assert scenario.rounds >= 1
         assert bool(scenario.varied) == (len(values) > 1 or bool(scenario.points()[0].title))
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_every_trial_names_topics_that_kafka_takes(quick: bool) -> None:
+    for scenario in (kind(quick=quick) for kind in SCENARIOS.values()):
+        for point in scenario.points():
+            for contender in scenario.contenders:
+                name = Trial(scenario.name, contender, point, 0).name
+                assert topic_name_problem(f"{name}.results") is None, name
