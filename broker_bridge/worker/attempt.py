@@ -31,6 +31,7 @@ from broker_bridge.errors import (
 from broker_bridge.message import Message, OutgoingRecord, SchemaRef
 from broker_bridge.worker.begun import Begun, begin
 from broker_bridge.worker.cancellation import is_cancelled
+from broker_bridge.worker.deadlines import Deadlines, Task
 from broker_bridge.worker.delivery import Delivery
 from broker_bridge.worker.pipeline import Pipeline
 from broker_bridge.worker.result_event import ResultEvent
@@ -52,6 +53,7 @@ class Attempt:
         reader = codec.contract_for(route.topic, contract.subject, contract.version) if contract else None
         self._decode = codec.decoder(reader, Form.PYTHON if target.form == "python" else Form.JSON)
         self._of_values = target.of_values
+        self._deadlines = Deadlines()
         self._output = route.output
         if route.output is not None:
             out, form = route.output, WireForm(route.output.wire_form or wire_form)
@@ -88,14 +90,17 @@ class Attempt:
             return self._failure(error)
         return answer if type(answer) is Begun else self._answered(delivery, answer)
 
-    async def finish(self, delivery: Delivery, begun: Begun) -> BridgeError | None:
-        """The rest of an attempt, under its deadline."""
-        limit = asyncio.timeout_at(delivery.began_s + self.timeout_s)
+    async def finish(self, delivery: Delivery, begun: Begun, task: Task) -> BridgeError | None:
+        """The rest of an attempt, under its deadline; ``task`` is the running one."""
+        self._deadlines.enter(task, delivery.began_s + self.timeout_s)
         try:
-            async with limit:
-                answer = await begun
+            answer = await begun
         except BaseException as error:  # noqa: BLE001 - as in begin
-            return self._failure(error, overdue=limit.expired())
+            overdue = self._deadlines.leave(task)
+            if overdue and isinstance(error, asyncio.CancelledError) and not task.cancelling():
+                return self._failure(TimeoutError(), overdue=True)
+            return self._failure(error)
+        self._deadlines.leave(task)
         return self._answered(delivery, answer)
 
     def _failure(self, error: BaseException, *, overdue: bool = False) -> BridgeError:

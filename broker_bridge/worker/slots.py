@@ -11,7 +11,7 @@ from broker_bridge.observability import events
 from broker_bridge.observability.logging import key_hash
 from broker_bridge.worker.attempt import Attempt
 from broker_bridge.worker.begun import Begun
-from broker_bridge.worker.cancellation import is_cancelled
+from broker_bridge.worker.deadlines import Task
 from broker_bridge.worker.delivery import Delivery
 from broker_bridge.worker.pipeline import Aborted, Parked, Pipeline
 from broker_bridge.worker.suspects import Suspects
@@ -81,6 +81,8 @@ class Slots:
         raise HandlerStuckError(f"the handler of {where} goes on although it was cancelled", where=self._p.route.name)
 
     async def _slot(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None, "a slot is a task"
         while True:
             found = self._advance()
             if found is None:
@@ -88,7 +90,7 @@ class Slots:
             elif found[0] is None:
                 await asyncio.sleep(0)
             else:
-                await self._go_on(*found)
+                await self._go_on(task, *found)
 
     def _advance(self) -> tuple[Delivery, Begun | None] | tuple[None, None] | None:
         """Try messages until one has to wait, or none is left, or others should have the loop (``_ENOUGH``)."""
@@ -114,14 +116,14 @@ class Slots:
                 pipeline.ended.wake()
         return _ENOUGH
 
-    async def _go_on(self, delivery: Delivery, begun: Begun | None) -> None:
+    async def _go_on(self, task: Task, delivery: Delivery, begun: Begun | None) -> None:
         """Something has to be waited for; another slot goes on meanwhile."""
         if self._p.lanes.ready:
             self._p.work.wake()
         if begun is None and await self._note_start(delivery):
             begun = self._begin(delivery)
         if begun is not None:
-            await self._finish(delivery, begun)
+            await self._finish(task, delivery, begun)
         if self._p.answered:
             self._p.ended.wake()
 
@@ -251,14 +253,14 @@ class Slots:
         self._ended(delivery, ended)
         return None
 
-    async def _finish(self, delivery: Delivery, begun: Begun) -> None:
+    async def _finish(self, task: Task, delivery: Delivery, begun: Begun) -> None:
         delivery.overrun_s = delivery.began_s + self._attempt.timeout_s + self._p.route.claims.lease_ms / 1000
         try:
-            error = await self._attempt.finish(delivery, begun)
+            error = await self._attempt.finish(delivery, begun, task)
         except asyncio.CancelledError:
             self._abort(delivery)
             raise
-        if is_cancelled():  # and the handler swallowed it
+        if task.cancelling():  # and the handler swallowed it
             self._abort(delivery)
             raise asyncio.CancelledError
         delivery.overrun_s = math.inf
