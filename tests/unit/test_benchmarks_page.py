@@ -60,7 +60,7 @@ def test_goals_are_met_or_not_or_not_measured() -> None:
     assert len(found) == len(GOALS)
     by_found = {goal.wanted: (goal.found(RUN), goal.met(RUN)) for goal in GOALS}
     assert by_found["one process at least 1.0 × the best batch loop by hand on aiokafka"] == (1.1, True)
-    assert by_found["later: 1.25 ×"] == (1.1, False)
+    assert by_found["the same with the hot path compiled: at least 1.25 ×"] == (None, None)
     assert by_found["at least 40 × FastStream's loop with SET NX a record"] == (None, None)
     flat, met = by_found["CPU a message flat within 10 % over the backlog"]
     assert (flat, met) == (pytest.approx(15.0), False)
