@@ -54,6 +54,8 @@ def read_levels(folder: Path) -> Levels:
         return Levels()
     try:
         found = load_json(read_text(path))
+        if not isinstance(found, dict):
+            raise ValueError(f"they are {type(found).__name__}, not an object")
         default = Mode(found["default"])
         subjects = {str(name): Mode(level) for name, level in found["subjects"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -16,6 +16,7 @@ the tools of an operator.
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -48,9 +49,18 @@ class Upcaster:
 
 
 def upcaster(subject: str, *, from_version: int) -> Callable[[F], F]:
-    """Mark a function as the step of ``subject`` from one version to the next. The function itself is not changed."""
+    """Mark a function as the step of ``subject`` from one version to the next. The function itself is not changed.
+
+    Raises ``ConfigError`` for a coroutine function: reading a value waits for nothing.
+    """
 
     def mark(function: F) -> F:
+        if inspect.iscoroutinefunction(function):
+            raise ConfigError(
+                f"{function.__qualname__} is an async function",
+                where=f"upcaster of {subject} from version {from_version}",
+                remedy="write it with def: an upcaster makes one value of another and waits for nothing",
+            )
         steps = [*getattr(function, _MARK, ()), Upcaster(subject, from_version, function)]
         setattr(function, _MARK, steps)
         return function

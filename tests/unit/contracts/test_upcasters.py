@@ -348,3 +348,12 @@ def test_golden_vectors_hold_a_function_to_what_it_did(
     assert status(*command, changed) == 1
     assert "read_as is" in capsys.readouterr().out
     assert status("schemas", "golden", "--dir", str(folder)) == 1, "without upcasters version 2 cannot read version 1"
+
+
+def test_an_async_function_is_no_upcaster() -> None:
+    async def later(value: dict[str, Any]) -> dict[str, Any]:
+        return value
+
+    with pytest.raises(ConfigError, match="is an async function") as refused:
+        upcaster("shop.OrderPlaced", from_version=1)(later)
+    assert refused.value.where == "upcaster of shop.OrderPlaced from version 1"
