@@ -277,16 +277,17 @@ def claims_whatever_the_payload(patch: Patch) -> None:
 
 
 def reads_then_writes_claims(patch: Patch) -> None:
-    """GET, think, SET: what others wrote in between is overwritten."""
+    """GET, think, SET: what others wrote in between is overwritten. GET asks a replica that is a second late."""
     claim, read = RecordingStore.claim, MemoryStore._read
 
     async def slowly(self: RecordingStore, group: str, requests: Sequence[ClaimRequest], *, lease_ms: int) -> Any:
-        seen = {request.key: read(self, group, request.key) for request in requests}
+        now_s, seen = asyncio.get_running_loop().time(), vars(self).setdefault("replica", {})
+        for request in requests:
+            if request.key not in seen or now_s - seen[request.key][0] > 1:
+                seen[request.key] = now_s, read(self, group, request.key)
         await asyncio.sleep(0.05)
         with pytest.MonkeyPatch.context() as inner:
-            inner.setattr(
-                MemoryStore, "_read", lambda self, group, key: seen[key] if key in seen else read(self, group, key)
-            )
+            inner.setattr(MemoryStore, "_read", lambda _, __, key: seen[key][1])
             return await claim(self, group, requests, lease_ms=lease_ms)
 
     patch.setattr(RecordingStore, "claim", slowly)
