@@ -239,6 +239,7 @@ def make_worker(
             route,
             worker=worker_id,
             service=config.bridge.service,
+            release=config.bridge.release,
             clock=clock,
             rng=rng or random.Random(secrets.randbits(64)),  # noqa: S311 - nonces and jitter, no secrets
             metrics=metrics,

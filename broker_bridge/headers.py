@@ -50,11 +50,22 @@ FINGERPRINT: Final = "bridge-fingerprint"
 SERVICE: Final = "bridge-service"
 TRACE: Final = "bridge-trace"
 REPLAY_ID: Final = "bridge-replay-id"
+REPLAY_ITEM: Final = "bridge-replay-item"
+"""On a replayed record: the number of its item in the plan, from 0."""
+ORDER: Final = "bridge-order"
+"""On a replayed record: what to do where a newer message of its record key was completed (``core.newest_version``)."""
+EDITED_FROM: Final = "bridge-edited-from"
+"""On a replayed record whose value an operator changed: the payload fingerprint of the value as produced, in hex. Its
+claim goes by that one: to whoever reads the original record again it is the same message."""
+RELEASE: Final = "bridge-release"
+"""Which release of the service reported the failure (``[bridge] release``)."""
 HOPS: Final = "bridge-hops"
 """How often the message has been replayed."""
 DEAD_LETTER: Final = "bridge-dead-letter"
 """On a replayed record: ``topic/partition/offset`` of the dead letter it came from."""
 ORIGIN_TIMESTAMP_MS: Final = "bridge-origin-timestamp-ms"
+OF_A_REPLAY: Final = (REPLAY_ID, REPLAY_ITEM, ORDER, EDITED_FROM, HOPS, DEAD_LETTER)
+"""What a replayed record keeps on its way through the retry lanes."""
 
 
 class Identity(NamedTuple):

@@ -24,6 +24,8 @@ _MEANING = {
     LetterState.DEAD_AGAIN: "waits for somebody: it was replayed and died again",
     LetterState.REPLAYING: "is being worked on: in hand, or in a retry lane",
     LetterState.RESOLVED: "is resolved: the message completed since",
+    LetterState.STALE: "is settled: its replay was turned away, for a newer version of its key was completed",
+    LetterState.DISCARDED: "is settled: an operator discarded it",
     LetterState.SUPERSEDED: "is an older copy: a later dead letter of the message counts",
     LetterState.CONFLICT: "cannot be replayed: its key was used for another payload",
     LetterState.UNKNOWN: "has no claim any more: nothing would stop a second effect",

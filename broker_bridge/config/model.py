@@ -34,13 +34,14 @@ def _module_name(name: str | None) -> str | None:
 
 
 class BridgeSection(Section):
-    """``[bridge]``: the service's name in logs and dead letters, where the schemas are.
+    """``[bridge]``: the service's name and release in logs and dead letters, where the schemas are.
 
     ``subjects`` says under which subject a topic's records have their schema; ``upcasters`` names the module whose
     functions lead old values to newer versions.
     """
 
     service: str = Field(default=DEFAULT_SERVICE, min_length=1)
+    release: str = ""
     schemas: ConfigPath = Path("schemas")
     subjects: Literal["record", "topic", "topic-record"] = "record"
     upcasters: Annotated[str | None, AfterValidator(_module_name)] = None
@@ -161,6 +162,14 @@ class ProducerSection(Section):
     wire_form: Literal["confluent", "header", "single-object"] = "confluent"
 
 
+class OperationsSection(Section):
+    """``[operations]``: the topic that keeps what operators did. ``replication`` is used where it must be created;
+    without it three copies, or as many as there are brokers."""
+
+    topic: KafkaName = "broker-bridge.operations"
+    replication: int | None = Field(default=None, ge=1, le=32_767)
+
+
 class BridgeConfig(Section):
     """Everything in ``bridge.toml``."""
 
@@ -171,6 +180,7 @@ class BridgeConfig(Section):
     health: HealthSection = HealthSection()
     logging: LoggingSection = LoggingSection()
     producer: ProducerSection = ProducerSection()
+    operations: OperationsSection = OperationsSection()
     routes: list[RouteConfig] = Field(default=[], validation_alias="route")
 
     @model_validator(mode="before")

@@ -99,10 +99,15 @@ Target = Annotated[HttpTarget | PythonTarget | TopicTarget, Field(discriminator=
 
 
 class ContractSection(Section):
-    """The schema that messages are read as; without ``version`` the latest."""
+    """The schema that messages are read as; without ``version`` the latest.
+
+    ``version_field`` names the whole number that grows with every change of what a record key stands for: a replay
+    then never puts an older state over a newer one.
+    """
 
     subject: str = Field(min_length=1)
     version: int | None = Field(default=None, ge=1)
+    version_field: str | None = Field(default=None, min_length=1)
 
 
 class OutputSection(Section):

@@ -62,6 +62,12 @@ class ClaimStatus(enum.IntEnum):
     """A later attempt of this message exists already (this is an old copy): nothing to do."""
 
 
+STALE_DETAIL = b"stale"
+"""``detail`` of a COMPLETED claim whose replay was turned away: a newer version of its record key was completed."""
+DISCARDED_DETAIL = b"discarded"
+"""``detail`` of a COMPLETED claim whose dead letter an operator discarded."""
+
+
 class ClaimRequest(NamedTuple):
     """One key to be claimed.
 

@@ -44,7 +44,9 @@ class DeadLetter:
     """A record of a dead-letter topic, read. ``position`` is its own place there, ``origin`` the place it came from.
 
     ``headers`` are the original ones. ``hops`` says how often it had been replayed before it died this time,
-    ``replay_id`` by which replay last. ``trace`` is the traceparent at the time of failure.
+    ``replay_id`` by which replay last. ``trace`` is the traceparent at the time of failure. ``edited_from`` is the
+    payload fingerprint (hex) of the value as produced where a replay had changed it, ``release`` which release of the
+    service reported the failure; empty where not so or not known.
     """
 
     position: Position
@@ -60,6 +62,8 @@ class DeadLetter:
     headers: tuple[Header, ...]
     timestamp_ms: int
     idempotency_key: str
+    edited_from: str = ""
+    release: str = ""
 
 
 def scrub(text: str, *, max_bytes: int = MAX_HEADER_BYTES) -> bytes:
@@ -78,6 +82,7 @@ def write_dead_letter(
     service: str,
     failure: Failure,
     include_message: bool,
+    release: str = "",
 ) -> OutgoingRecord:
     """The dead letter of ``record`` for dead-letter topic ``topic``, in the partition of its origin.
 
@@ -100,9 +105,11 @@ def write_dead_letter(
     ]
     if include_message:
         added.append((h.ERROR_MESSAGE, scrub(failure.message)))
-    replay_id = h.text_of(ours, h.REPLAY_ID)
-    if replay_id:
-        added.append((h.REPLAY_ID, replay_id.encode()))
+    if release:
+        added.append((h.RELEASE, scrub(release)))
+    for name in (h.REPLAY_ID, h.EDITED_FROM):
+        if kept := h.text_of(ours, name):
+            added.append((name, kept.encode()))
     trace = h.text_of(record.headers, h.TRACEPARENT)
     if trace:
         added.append((h.TRACE, trace.encode()))
@@ -144,12 +151,16 @@ def read_dead_letter(record: Record) -> DeadLetter:
         headers=original,
         timestamp_ms=record.timestamp_ms,
         idempotency_key=h.idempotency_key(original, origin),
+        edited_from=h.text_of(found, h.EDITED_FROM) or "",
+        release=h.text_of(found, h.RELEASE) or "",
     )
 
 
-def write_redrive(letter: DeadLetter, *, topic: str, replay_id: str, now_ms: int) -> OutgoingRecord:
+def write_redrive(
+    letter: DeadLetter, *, topic: str, replay_id: str, now_ms: int, item: int | None = None, order: str = ""
+) -> OutgoingRecord:
     """The record that brings a dead letter back to its group: redrive lane ``topic``, one hop more, attempts from
-    zero."""
+    zero. ``item`` is its number in the plan, ``order`` what to do where a newer message of its key was completed."""
     added: list[Header] = [
         (h.ORIGIN, str(letter.origin).encode()),
         (h.ORIGIN_TIMESTAMP_MS, str(letter.timestamp_ms).encode()),
@@ -158,6 +169,12 @@ def write_redrive(letter: DeadLetter, *, topic: str, replay_id: str, now_ms: int
         (h.HOPS, str(letter.hops + 1).encode()),
         (h.DEAD_LETTER, str(letter.position).encode()),
     ]
+    if item is not None:
+        added.append((h.REPLAY_ITEM, str(item).encode()))
+    if order:
+        added.append((h.ORDER, order.encode()))
+    if letter.edited_from:
+        added.append((h.EDITED_FROM, letter.edited_from.encode()))
     return OutgoingRecord(
         topic=topic,
         key=letter.key,

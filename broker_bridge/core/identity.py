@@ -39,6 +39,11 @@ def _start(namespace: str) -> bytes:
     return len(space).to_bytes(4, "big") + space
 
 
+def version_key(record_key: bytes, *, namespace: str) -> bytes:
+    """16 bytes under which the newest completed version of a record key is kept; ``namespace`` as for claims."""
+    return blake2b(_start(namespace) + record_key, digest_size=16, person=b"version").digest()
+
+
 def payload_fingerprint(value: bytes | None) -> bytes:
     """8 bytes: BLAKE2b of the encoded value. Equal proves the same payload; unequal proves nothing by itself."""
     return _EMPTY if value is None else blake2b(value, digest_size=8).digest()

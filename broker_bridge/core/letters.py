@@ -10,7 +10,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from broker_bridge.core.claim import ClaimState, ClaimView, pack_origin, pack_place
+from broker_bridge.core.claim import DISCARDED_DETAIL, STALE_DETAIL, ClaimState, ClaimView, pack_origin, pack_place
 from broker_bridge.core.dead_letter import DeadLetter
 from broker_bridge.errors import KeyConflictError, UsageError
 
@@ -26,6 +26,10 @@ class LetterState(enum.StrEnum):
     """The message is in hand or in a retry lane."""
     RESOLVED = "resolved"
     """The message completed since."""
+    STALE = "stale"
+    """A replay was turned away: a newer version of its record key was completed."""
+    DISCARDED = "discarded"
+    """An operator discarded it."""
     SUPERSEDED = "superseded"
     """The claim names another letter of the same message."""
     CONFLICT = "conflict"
@@ -36,6 +40,8 @@ class LetterState(enum.StrEnum):
 
 REPLAYABLE = frozenset({LetterState.WAITING, LetterState.DEAD_AGAIN})
 
+_ENDINGS = {STALE_DETAIL: LetterState.STALE, DISCARDED_DETAIL: LetterState.DISCARDED}
+
 
 def letter_state(letter: DeadLetter, claim: ClaimView | None) -> LetterState:
     """Compare a letter with the stored claim of its key."""
@@ -44,7 +50,7 @@ def letter_state(letter: DeadLetter, claim: ClaimView | None) -> LetterState:
     if claim is None:
         return LetterState.UNKNOWN
     if claim.state is ClaimState.COMPLETED:
-        return LetterState.RESOLVED
+        return _ENDINGS.get(claim.detail, LetterState.RESOLVED)
     if claim.state is not ClaimState.DEAD:
         return LetterState.REPLAYING
     if claim.detail[:12] != pack_place(letter.position.partition, letter.position.offset):

@@ -27,7 +27,7 @@ def write_retry(
     copy is not tried at all: its message is dead and keeps the key held. Replay
     headers of the group's own lanes stay; in the source topic they would be an outsider's word.
     """
-    kept = () if record.position == origin else (h.REPLAY_ID, h.HOPS, h.DEAD_LETTER)
+    kept = () if record.position == origin else h.OF_A_REPLAY
     added: list[Header] = [
         *(header for header in record.headers if header[0] in kept),
         (h.ORIGIN, str(origin).encode()),

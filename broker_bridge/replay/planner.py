@@ -24,6 +24,8 @@ UNDECODABLE_LISTED = 20
 
 _SKIPPED = {
     LetterState.RESOLVED: "already_completed",
+    LetterState.STALE: "already_completed",
+    LetterState.DISCARDED: "already_completed",
     LetterState.SUPERSEDED: "superseded",
     LetterState.REPLAYING: "in_hand",
     LetterState.CONFLICT: "key_conflicts",

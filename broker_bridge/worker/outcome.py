@@ -217,6 +217,7 @@ class OutcomePlanner:
             timestamp_ms=origin_timestamp_ms(outcome.delivery),
             group=self._p.route.group,
             service=self._p.service,
+            release=self._p.release,
             failure=outcome.failure,
             include_message=include_message,
         )

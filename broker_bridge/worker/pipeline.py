@@ -58,6 +58,7 @@ class Pipeline:
     route: RouteConfig
     worker: str
     service: str
+    release: str
     clock: Clock
     rng: random.Random
     metrics: WorkerMetrics
@@ -92,6 +93,7 @@ class Pipeline:
         *,
         worker: str,
         service: str,
+        release: str = "",
         clock: Clock,
         rng: random.Random,
         metrics: WorkerMetrics,
@@ -106,6 +108,7 @@ class Pipeline:
             route=route,
             worker=worker,
             service=service,
+            release=release,
             clock=clock,
             rng=rng,
             metrics=metrics,

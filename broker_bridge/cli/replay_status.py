@@ -1,0 +1,84 @@
+"""``broker-bridge replay status``: what became of a plan's items."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from broker_bridge.cli.exit_codes import ExitCode
+from broker_bridge.cli.operator_scope import open_scope, route_option, suggester
+from broker_bridge.cli.output import config_option, emit, json_option, read_config, run_async
+from broker_bridge.errors import UsageError
+
+if TYPE_CHECKING:
+    from broker_bridge.config import BridgeConfig
+    from broker_bridge.replay.plan_file import Plan
+    from broker_bridge.replay.status import ReplayStatus
+
+
+@click.command("status")
+@click.argument("plan_path", metavar="PLAN", type=click.Path(path_type=Path))
+@config_option
+@route_option
+@click.option("--wait", is_flag=True, help="Ask again until everything is settled.")
+@click.option("--timeout", default="60s", show_default=True, metavar="DURATION", help="With --wait: how long at most.")
+@json_option
+def status(
+    *, plan_path: Path, config_path: Path, route_name: str | None, wait: bool, timeout: str, as_json: bool
+) -> ExitCode:
+    """Tell what became of every item of PLAN, from the claims and the redrive lane.
+
+    \b
+    Example:
+      broker-bridge replay status vouchers.plan --wait --timeout 5m
+
+    \b
+    Exit status: 0 all settled, none died again · 1 some died again, are missing, or are not settled yet
+                 2 the plan file is damaged · 3 no such file, route or topic · 4 Kafka or Redis unavailable
+    """
+    from broker_bridge.cli.replay_view import status_text
+    from broker_bridge.core.duration import parse_duration_ms
+    from broker_bridge.replay.plan_file import open_plan
+    from broker_bridge.replay.run_journal import RunJournal
+
+    config = read_config(config_path)
+    try:
+        timeout_ms = parse_duration_ms(timeout) if wait else 0
+    except ValueError as error:
+        raise UsageError(f"--timeout {timeout!r} {error}") from error
+    with open_plan(plan_path) as opened:
+        found = run_async(_status(config, route_name or opened.header.route, opened, timeout_ms))
+        route, runs = opened.header.route, RunJournal(opened.path).entries()
+    result = {
+        "plan": str(plan_path),
+        "id": found.plan_id,
+        "items": found.items,
+        "settled": found.is_settled,
+        "good": found.is_good,
+        "counts": {one.value: count for one, count in sorted(found.counts.items())},
+        "bad": [{"status": one.value, **item._asdict()} for item, one in found.bad],
+        "runs": runs,
+    }
+    groups = suggester(config, config_path, route)("dlq", "groups", "--state", "dead_again")
+    emit(result, human=status_text(found, runs, groups))
+    return ExitCode.OK if found.is_good else ExitCode.NO
+
+
+async def _status(config: BridgeConfig, route_name: str, plan: Plan, timeout_ms: int) -> ReplayStatus:
+    from broker_bridge.cli.progress import Progress
+    from broker_bridge.core.replay_state import OPEN
+    from broker_bridge.replay.status import StatusReader
+
+    def settled(found: ReplayStatus) -> int:
+        return found.items - sum(found.counts[one] for one in OPEN)
+
+    async with open_scope(config, route_name) as scope:
+        reader = StatusReader(reader=scope.reader, store=scope.store, clock=scope.clock)
+        if not timeout_ms:
+            return await reader.read(plan)
+        with Progress("settled", total=plan.end.items, unit="items") as progress:
+            return await reader.wait(
+                plan, timeout_ms=timeout_ms, progress=lambda found: progress.update(settled(found))
+            )
