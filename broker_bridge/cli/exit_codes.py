@@ -62,6 +62,7 @@ BY_ERROR: Final[dict[type[errors.BridgeError], ExitCode]] = {
     errors.WorkerProcessError: ExitCode.UNSTEADY,
     errors.PlanInvalidError: ExitCode.BAD_INPUT,
     errors.PlanRefusedError: ExitCode.REFUSED,
+    errors.OperationUnrecordedError: ExitCode.UNAVAILABLE,
     errors.AuditError: ExitCode.UNAVAILABLE,
     errors.StackError: ExitCode.UNAVAILABLE,
     errors.ToolMissingError: ExitCode.NOT_FOUND,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 import shlex
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from broker_bridge.cli.operator_identity import host_name, user_name
 from broker_bridge.cli.output import DEFAULT_CONFIG
 from broker_bridge.clock import SystemClock
 from broker_bridge.core.duration import parse_duration_ms
@@ -21,9 +23,11 @@ from broker_bridge.headers import schema_header_of
 
 if TYPE_CHECKING:
     from broker_bridge.config import BridgeConfig, RouteConfig
+    from broker_bridge.core.operation import Action, Operation
     from broker_bridge.idempotency.base import IdempotencyStore
+    from broker_bridge.replay.operations_log import OperationsLog
     from broker_bridge.replay.route import Decode, ReplayRoute
-    from broker_bridge.transport.base import BatchProducer, LogReader
+    from broker_bridge.transport.base import BatchProducer, LogReader, Transport
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Suggest = Callable[..., str]
@@ -41,6 +45,36 @@ class OperatorScope:
     store: IdempotencyStore
     producer: BatchProducer
     clock: SystemClock
+    operations: OperationsLog
+
+    def operation(
+        self,
+        action: Action,
+        *,
+        why: str = "",
+        by: str = "",
+        plan_id: str = "",
+        plan_sha256: str = "",
+        counts: Mapping[str, int] | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> Operation:
+        """An operation on this route, now, by this user on this machine; for ``operations.record``."""
+        from broker_bridge.core.operation import Operation
+
+        return Operation(
+            id=secrets.token_hex(8),
+            at_ms=self.clock.now_ms(),
+            action=action,
+            by=by or user_name(),
+            host=host_name(),
+            why=why,
+            route=self.route.name,
+            group=self.route.group,
+            plan_id=plan_id,
+            plan_sha256=plan_sha256,
+            counts=counts or {},
+            details=details or {},
+        )
 
     def decoder(self) -> Decode | None:
         """How a worker of this route decodes values; None where it does not."""
@@ -68,13 +102,44 @@ async def open_scope(
     route = choose_route(config, route_name)
     transport, store = open_transport(config, max_request_bytes=WORKER_REQUEST_BYTES), open_store(config)
     reader = transport.reader()
+    operations = operations_of(config, transport, reader)
     producer = transport.producer(delivery_timeout_ms=config.kafka.delivery_timeout_ms)
     async with AsyncExitStack() as opened:
         clients = (reader, store, producer) if writes else (reader, store)
         for client in clients:
             opened.push_async_callback(client.stop)
             await client.start()
-        yield OperatorScope(config, route, ReplayRoute.of(route), reader, store, producer, SystemClock())
+        opened.push_async_callback(operations.stop)
+        yield OperatorScope(config, route, ReplayRoute.of(route), reader, store, producer, SystemClock(), operations)
+
+
+@asynccontextmanager
+async def open_operations(config: BridgeConfig) -> AsyncIterator[OperationsLog]:
+    """The operations topic alone, for who needs no route and no claims."""
+    from broker_bridge.bootstrap import open_transport
+
+    transport = open_transport(config)
+    reader = transport.reader()
+    log = operations_of(config, transport, reader)
+    async with AsyncExitStack() as opened:
+        opened.push_async_callback(reader.stop)
+        await reader.start()
+        opened.push_async_callback(log.stop)
+        yield log
+
+
+def operations_of(config: BridgeConfig, transport: Transport, reader: LogReader) -> OperationsLog:
+    """The operations topic of ``[operations]``, by clients of this transport."""
+    from broker_bridge.replay.operations_log import OperationsLog
+
+    section = config.operations
+    return OperationsLog(
+        transport,
+        reader,
+        topic=section.topic,
+        replication=section.replication,
+        delivery_timeout_ms=config.kafka.delivery_timeout_ms,
+    )
 
 
 def choose_route(config: BridgeConfig, name: str | None) -> RouteConfig:

@@ -47,6 +47,7 @@ Whether trying again can help is data on the error (``retriable``), never a gues
     ├── ReplayError               replay_failed
     │   ├── PlanInvalidError      plan_invalid
     │   └── PlanRefusedError      plan_refused
+    ├── OperationUnrecordedError  operation_unrecorded       (retriable) an operator's action must leave a trace
     ├── AuditError                audit_failed
     └── StackError                stack_failed
         ├── ToolMissingError      tool_missing
@@ -90,6 +91,7 @@ from broker_bridge.errors.delivery import (
 )
 from broker_bridge.errors.operations import (
     AuditError,
+    OperationUnrecordedError,
     PlanInvalidError,
     PlanRefusedError,
     PortTakenError,
@@ -134,6 +136,7 @@ __all__ = [
     "MalformedError",
     "NotFoundError",
     "OffsetOutOfRangeError",
+    "OperationUnrecordedError",
     "OutputInvalidError",
     "PlanInvalidError",
     "PlanRefusedError",

@@ -27,6 +27,18 @@ class PlanRefusedError(ReplayError):
     title = "Replay refused"
 
 
+class OperationUnrecordedError(BridgeError):
+    """An operator's action could not be recorded in the operations topic, so it was not begun, or its end is not
+    recorded."""
+
+    code = "operation_unrecorded"
+    title = "Action could not be recorded"
+    retriable = True
+    default_remedy = (
+        "an action that leaves no trace does not run: have Kafka take records of this topic, then repeat the command"
+    )
+
+
 class AuditError(BridgeError):
     """The books could not be read whole, so nothing is claimed about them."""
 

@@ -130,6 +130,9 @@ class TopicAdmin(Protocol):
     async def topics(self) -> list[str]:
         """Every topic that is not internal, sorted."""
 
+    async def broker_count(self) -> int:
+        """How many brokers the cluster has: no topic can have more copies."""
+
     async def unsafe_settings(self, topics: Sequence[str]) -> list[str]:
         """What about these topics would break the guarantee (invariant I26), one sentence each; empty where sound."""
 

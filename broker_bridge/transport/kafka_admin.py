@@ -75,6 +75,10 @@ class KafkaAdmin:
         """See ``TopicAdmin.topics``."""
         return sorted(name for name, topic in (await self._known()).items() if not topic["is_internal"])
 
+    async def broker_count(self) -> int:
+        """See ``TopicAdmin.broker_count``."""
+        return len(await self._brokers())
+
     async def unsafe_settings(self, topics: Sequence[str]) -> list[str]:
         """See ``TopicAdmin.unsafe_settings``: enough replicas must have a record before it is acknowledged."""
         known = await self._known()

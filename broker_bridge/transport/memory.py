@@ -193,6 +193,11 @@ class MemoryAdmin:
         self._log.check_available()
         return self._log.topics()
 
+    async def broker_count(self) -> int:
+        """See ``TopicAdmin.broker_count``."""
+        self._log.check_available()
+        return 1
+
     async def unsafe_settings(self, topics: Sequence[str]) -> list[str]:
         """See ``TopicAdmin.unsafe_settings``: memory has no replicas to lose."""
         self._log.check_available()

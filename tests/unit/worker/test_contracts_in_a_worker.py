@@ -127,7 +127,7 @@ def test_lanes_dead_letters_and_replays_keep_the_header() -> None:
             [sent], [letter] = world.records(TOPIC), world.dead_letters(GROUP)
             assert (letter.key, letter.value, letter.headers) == (sent.key, sent.value, tuple(sent.headers))
             [dead] = world.records(bridge.config.routes[0].lane_names.dead_letter)
-            decode = cast(Any, OperatorScope)(bridge.config, bridge.config.routes[0], *[None] * 5).decoder()
+            decode = cast(Any, OperatorScope)(bridge.config, bridge.config.routes[0], *[None] * 6).decoder()
             assert decode(letter.value, letter.headers).value["order_id"] == "o-0001", "as dlq show and replay plan do"
             with pytest.raises(MalformedError, match="no header __value_schema_id names a schema"):
                 decode(letter.value, ())
