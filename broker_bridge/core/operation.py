@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from broker_bridge.core.replay_plan import canonical
 from broker_bridge.text import printable
 
 OPERATION_VERSION: Final = 1
@@ -100,10 +99,10 @@ def operation_value(operation: Operation) -> bytes:
     fields |= {name: _text(getattr(operation, name)) for name in _TEXTS}
     fields["counts"] = {_text(name): int(count) for name, count in list(operation.counts.items())[:_MOST_ENTRIES]}
     fields["details"] = _fit(operation.details)
-    value = canonical(fields).rstrip()
+    value = _canonical(fields)
     if len(value) > LARGEST_RECORD:
         fields["details"] = {"left_out": f"details that made the record {len(value)} bytes large"}
-        value = canonical(fields).rstrip()
+        value = _canonical(fields)
     return value
 
 
@@ -149,6 +148,11 @@ def _problem(found: dict[str, Any]) -> str:
             return f"field {name} is not an object"
     wrong = next((name for name, count in found.get("counts", {}).items() if not _is_int(count)), None)
     return "" if wrong is None else f"field counts: {_text(wrong)!r} is not a whole number"
+
+
+def _canonical(fields: dict[str, Any]) -> bytes:
+    """Sorted names, no spaces, UTF-8."""
+    return json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def _is_int(value: object) -> bool:
