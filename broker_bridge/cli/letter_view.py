@@ -16,6 +16,7 @@ from broker_bridge.text import printable
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from broker_bridge.message import Position
     from broker_bridge.replay.dead_letters import BrowsedLetter
 
 _RAW_SHOWN = 256
@@ -30,6 +31,11 @@ _MEANING = {
     LetterState.CONFLICT: "cannot be replayed: its key was used for another payload",
     LetterState.UNKNOWN: "has no claim any more: nothing would stop a second effect",
 }
+
+
+def short_place(position: Position | None) -> str:
+    """A letter's place as commands take it: ``partition/offset``; empty for None."""
+    return f"{position.partition}/{position.offset}" if position is not None else ""
 
 
 def letter_details(route: str, browsed: BrowsedLetter, value: object, why_not: str, suggest: Suggest) -> dict[str, Any]:

@@ -1,0 +1,113 @@
+"""``broker-bridge dlq groups``: dead letters by what went wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from broker_bridge.cli.exit_codes import ExitCode
+from broker_bridge.cli.letter_view import short_place
+from broker_bridge.cli.operator_scope import (
+    Suggest,
+    ago,
+    open_scope,
+    route_option,
+    selection_of,
+    selection_options,
+    suggester,
+)
+from broker_bridge.cli.output import config_option, emit, json_option, read_config, run_async, table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from broker_bridge.config import BridgeConfig
+    from broker_bridge.core.letters import Selection
+    from broker_bridge.replay.dead_letters import LetterGroup
+
+
+@click.command("groups")
+@config_option
+@route_option
+@selection_options
+@click.option("--expect-none", is_flag=True, help="Exit 1 where any dead letter still waits for somebody.")
+@json_option
+def groups(*, config_path: Path, route_name: str | None, expect_none: bool, as_json: bool, **given: Any) -> ExitCode:
+    """Group dead letters by what went wrong, those with most waiting first.
+
+    \b
+    Example:
+      broker-bridge dlq groups --since 24h
+
+    \b
+    Exit status: 0 done · 1 some wait and --expect-none was given · 3 no such route or topic · 4 Kafka or Redis away
+    """
+    config = read_config(config_path)
+    route, found = run_async(_groups(config, route_name, selection_of(given)))
+    waiting = sum(one.waiting for one in found)
+    result = {"route": route, "waiting": waiting, "groups": [_group_json(one) for one in found]}
+    suggest = suggester(config, config_path, route)
+    emit(result, human=lambda console: _print_groups(console, found, suggest))
+    return ExitCode.NO if expect_none and waiting else ExitCode.OK
+
+
+async def _groups(config: BridgeConfig, route_name: str | None, selection: Selection) -> tuple[str, list[LetterGroup]]:
+    from broker_bridge.replay.dead_letters import DeadLetters
+
+    async with open_scope(config, route_name) as scope:
+        letters = DeadLetters(reader=scope.reader, store=scope.store, route=scope.route)
+        return scope.route.name, await letters.groups(selection)
+
+
+def _group_json(group: LetterGroup) -> dict[str, object]:
+    return {
+        "fingerprint": group.fingerprint,
+        "code": group.code,
+        "target_code": group.target_code,
+        "count": group.count,
+        "waiting": group.waiting,
+        "states": {state.value: count for state, count in sorted(group.states.items())},
+        "distinct_keys": group.distinct_keys,
+        "first_ms": group.first_ms,
+        "last_ms": group.last_ms,
+        "example": str(group.example),
+    }
+
+
+def _print_groups(console: Console, found: list[LetterGroup], suggest: Suggest) -> None:
+    from broker_bridge.clock import SystemClock
+
+    if not found:
+        console.print("No dead letters. Nothing to do.")
+        return
+    now_ms = SystemClock().now_ms()
+    rows = [
+        (
+            one.fingerprint,
+            f"{one.code} ({one.target_code})" if one.target_code else one.code,
+            one.count,
+            one.waiting,
+            _states_text(one),
+            one.distinct_keys,
+            ago(one.first_ms, now_ms=now_ms),
+            ago(one.last_ms, now_ms=now_ms),
+            short_place(one.example),
+        )
+        for one in found
+    ]
+    columns = ("kind", "what went wrong", "letters", "waiting", "the rest", "keys", "first", "last", "example")
+    console.print(table(columns, rows, right=("letters", "waiting", "keys")))
+    first = next((one for one in found if one.waiting), None)
+    if first is None:
+        console.print("\nNone of them waits for anybody.")
+        return
+    show = suggest("dlq", "show", short_place(first.example))
+    plan = suggest("replay", "plan", "--fingerprint", first.fingerprint, "--why", "what was fixed")
+    console.print(f"\nLook at one:    {show}\nOnce fixed:     {plan}")
+
+
+def _states_text(group: LetterGroup) -> str:
+    waits = {"waiting", "dead_again"}
+    return ", ".join(f"{n} {state.value}" for state, n in sorted(group.states.items()) if state.value not in waits)
