@@ -29,6 +29,9 @@ bootstrap = "{bootstrap}"
 [redis]
 url = "{redis_url}"
 
+[operations]
+topic = "{prefix}-operations"
+
 [[route]]
 name = "payments"
 group = "{prefix}-payments"

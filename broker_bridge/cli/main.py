@@ -39,6 +39,7 @@ COMMANDS: Final = {
     "schemas": Lazy("broker_bridge.cli.schemas", "group", "List, check and register Avro schemas."),
     "dlq": Lazy("broker_bridge.cli.dlq", "group", "Look into the dead letters."),
     "replay": Lazy("broker_bridge.cli.replay", "group", "Plan and run replays of dead letters."),
+    "history": Lazy("broker_bridge.cli.history", "command", "Show what operators did, when and why."),
     "outbox": Lazy("broker_bridge.cli.outbox", "group", "Relay events of a transactional outbox to Kafka."),
     "audit": Lazy("broker_bridge.cli.audit", "command", "Account for every message of a route."),
     "chaos": Lazy("broker_bridge.cli.chaos", "group", "Try a route under faults, on a private stack."),
