@@ -62,6 +62,8 @@ BY_ERROR: Final[dict[type[errors.BridgeError], ExitCode]] = {
     errors.WorkerProcessError: ExitCode.UNSTEADY,
     errors.PlanInvalidError: ExitCode.BAD_INPUT,
     errors.PlanRefusedError: ExitCode.REFUSED,
+    errors.ExportInvalidError: ExitCode.BAD_INPUT,
+    errors.ImportRefusedError: ExitCode.REFUSED,
     errors.OperationUnrecordedError: ExitCode.UNAVAILABLE,
     errors.AuditError: ExitCode.UNAVAILABLE,
     errors.StackError: ExitCode.UNAVAILABLE,
@@ -73,4 +75,9 @@ BY_ERROR: Final[dict[type[errors.BridgeError], ExitCode]] = {
 
 def exit_code_of(error: errors.BridgeError) -> ExitCode:
     """The status a command ends with when ``error`` reaches the top."""
-    return next(BY_ERROR[kind] for kind in type(error).__mro__ if kind in BY_ERROR)
+    return status_of(type(error))
+
+
+def status_of(kind: type[errors.BridgeError]) -> ExitCode:
+    """The same for every error of this kind."""
+    return next(BY_ERROR[one] for one in kind.__mro__ if one in BY_ERROR)

@@ -47,6 +47,8 @@ Whether trying again can help is data on the error (``retriable``), never a gues
     ├── ReplayError               replay_failed
     │   ├── PlanInvalidError      plan_invalid
     │   └── PlanRefusedError      plan_refused
+    ├── ExportInvalidError        export_invalid
+    ├── ImportRefusedError        import_refused
     ├── OperationUnrecordedError  operation_unrecorded       (retriable) an operator's action must leave a trace
     ├── AuditError                audit_failed
     └── StackError                stack_failed
@@ -91,6 +93,8 @@ from broker_bridge.errors.delivery import (
 )
 from broker_bridge.errors.operations import (
     AuditError,
+    ExportInvalidError,
+    ImportRefusedError,
     OperationUnrecordedError,
     PlanInvalidError,
     PlanRefusedError,
@@ -125,11 +129,13 @@ __all__ = [
     "DeadlinePassedError",
     "DeliveryError",
     "DeliveryTimeoutError",
+    "ExportInvalidError",
     "FencedError",
     "FolderBusyError",
     "HandlerError",
     "HandlerStuckError",
     "HeadersInvalidError",
+    "ImportRefusedError",
     "IncompatibleError",
     "KeyConflictError",
     "LeaseLostError",

@@ -39,6 +39,20 @@ class OperationUnrecordedError(BridgeError):
     )
 
 
+class ExportInvalidError(BridgeError):
+    """A file of exported dead letters is damaged, cut short, of another version, or was edited after it was made."""
+
+    code = "export_invalid"
+    title = "Exported file is not valid"
+
+
+class ImportRefusedError(BridgeError):
+    """The file is sound, but its letters must not be brought into this topic as things are."""
+
+    code = "import_refused"
+    title = "Import refused"
+
+
 class AuditError(BridgeError):
     """The books could not be read whole, so nothing is claimed about them."""
 
