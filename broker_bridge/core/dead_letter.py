@@ -7,7 +7,7 @@ personal data; they are scrubbed of control characters and capped.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from broker_bridge import headers as h
 from broker_bridge.core.fingerprint import fingerprint
@@ -46,7 +46,8 @@ class DeadLetter:
     ``headers`` are the original ones. ``hops`` says how often it had been replayed before it died this time,
     ``replay_id`` by which replay last. ``trace`` is the traceparent at the time of failure. ``edited_from`` is the
     payload fingerprint (hex) of the value as produced where a replay had changed it, ``release`` which release of the
-    service reported the failure; empty where not so or not known.
+    service reported the failure; empty where not so or not known. ``record`` is what all this was read from, byte for
+    byte; None for a letter that stands in no topic.
     """
 
     position: Position
@@ -64,6 +65,7 @@ class DeadLetter:
     idempotency_key: str
     edited_from: str = ""
     release: str = ""
+    record: Record | None = field(default=None, repr=False, compare=False)
 
 
 def scrub(text: str, *, max_bytes: int = MAX_HEADER_BYTES) -> bytes:
@@ -107,9 +109,8 @@ def write_dead_letter(
         added.append((h.ERROR_MESSAGE, scrub(failure.message)))
     if release:
         added.append((h.RELEASE, scrub(release)))
-    for name in (h.REPLAY_ID, h.EDITED_FROM):
-        if kept := h.text_of(ours, name):
-            added.append((name, kept.encode()))
+    replayed = ((name, h.text_of(ours, name)) for name in (h.REPLAY_ID, h.EDITED_FROM))
+    added.extend((name, kept.encode()) for name, kept in replayed if kept)
     trace = h.text_of(record.headers, h.TRACEPARENT)
     if trace:
         added.append((h.TRACE, trace.encode()))
@@ -153,6 +154,7 @@ def read_dead_letter(record: Record) -> DeadLetter:
         idempotency_key=h.idempotency_key(original, origin),
         edited_from=h.text_of(found, h.EDITED_FROM) or "",
         release=h.text_of(found, h.RELEASE) or "",
+        record=record,
     )
 
 
