@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from benchmarks.scenario import Scenario
 from benchmarks.scenarios.backlog import Backlog
+from benchmarks.scenarios.dead_letters import DeadLetters
 from benchmarks.scenarios.help_text import HelpText
 from benchmarks.scenarios.http_delivery import HttpDelivery
 from benchmarks.scenarios.latency import Latency
@@ -26,6 +27,7 @@ SCENARIOS: dict[str, type[Scenario]] = {
         PartitionCount,
         Trouble,
         Parked,
+        DeadLetters,
         RedisMemory,
         StartUp,
         HelpText,

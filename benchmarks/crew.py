@@ -18,6 +18,7 @@ from benchmarks.job import Job
 from benchmarks.peers.bridge import SETTINGS, prepare
 from benchmarks.processes import ask_to_stop, at_work
 from benchmarks.scenario import Figures, WrongWorkError
+from benchmarks.stopwatch import peak_rss_mb
 from broker_bridge.bootstrap import open_transport
 
 LOOK_S = 0.05
@@ -102,7 +103,7 @@ async def _until_committed(job: Job, parent: int, log_path: Path) -> list[Look]:
             pids = [line["pid"] for line in log_lines(log_path) if line["event"] == "process_started"]
             cpu_s = sum(_cpu_s(pid) for pid in (parent, *pids))
             done = sum(offset or 0 for offset in committed.values())
-            looks.append(Look(time.time(), done, cpu_s, max(map(_peak_rss_mb, pids), default=0.0)))
+            looks.append(Look(time.time(), done, cpu_s, max(map(peak_rss_mb, pids), default=0.0)))
             if done >= job.records:
                 return looks
             await asyncio.sleep(LOOK_S)
@@ -114,11 +115,6 @@ async def _until_committed(job: Job, parent: int, log_path: Path) -> list[Look]:
 def _cpu_s(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS_A_SECOND
-
-
-def _peak_rss_mb(pid: int) -> float:
-    lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")), 0.0)
 
 
 def _inline(value: object) -> str:

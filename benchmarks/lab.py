@@ -9,7 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from redis import Redis
 
 from benchmarks.job import BATCH, PARTITIONS, Job, Source, open_contracts
@@ -89,13 +90,21 @@ class Lab:
 
     def records(self, topic: str) -> list[Record]:
         """Every record in a topic."""
-        return asyncio.run(self._read(topic))
+        return self.each(topic, lambda record: record)
+
+    def each(self, topic: str, look: Callable[[Record], _T]) -> list[_T]:
+        """What ``look`` makes of every record in a topic; the records are not kept."""
+        return asyncio.run(self._read(topic, look))
 
     def clear(self, job: Job) -> None:
         """Remove what the trial wrote, so that the next one finds the broker as this one did."""
         names = [job.results]
         with_lanes = [name for name in self.topics() if name.startswith(f"{job.name}.")]
         asyncio.run(self._delete({*names, *with_lanes}))
+
+    def empty(self, topic: str) -> None:
+        """Remove every record of a topic; offsets go on."""
+        asyncio.run(self._empty(topic))
 
     def topics(self) -> list[str]:
         """Every topic there is."""
@@ -131,15 +140,26 @@ class Lab:
         finally:
             await admin.stop()
 
-    async def _read(self, topic: str) -> list[Record]:
+    async def _read(self, topic: str, look: Callable[[Record], _T]) -> list[_T]:
         reader = self._transport().reader()
         await reader.start()
         try:
             bounds = await reader.offsets([topic])
             start = {tp: first for tp, (first, _) in bounds.items()}
             end = {tp: last for tp, (_, last) in bounds.items()}
-            return [record async for batch in reader.read(start, end) for record in batch]
+            return [look(record) async for batch in reader.read(start, end) for record in batch]
         finally:
+            await reader.stop()
+
+    async def _empty(self, topic: str) -> None:
+        reader, admin = self._transport().reader(), AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
+        await reader.start()
+        await admin.start()
+        try:
+            ends = {TopicPartition(*tp): end for tp, (_, end) in (await reader.offsets([topic])).items()}
+            await admin.delete_records({tp: RecordsToDelete(before_offset=end) for tp, end in ends.items()})
+        finally:
+            await admin.close()
             await reader.stop()
 
     async def _delete(self, names: Iterable[str]) -> None:

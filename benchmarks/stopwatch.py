@@ -54,10 +54,11 @@ class Stopwatch:
         }
 
 
-def peak_rss_mb() -> float:
-    """The most memory that was resident. Not by getrusage: there the parent's counts too, until the exec."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))
+def peak_rss_mb(process: int | str = "self") -> float:
+    """The most memory that was resident, 0 of a process that has ended. Not by getrusage: there the parent's counts
+    too, until the exec."""
+    lines = Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")), 0.0)
 
 
 def _cpu_s() -> float:

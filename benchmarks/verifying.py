@@ -16,11 +16,26 @@ def check_results(name: str, written: Iterable[bytes], expected: frozenset[int],
     ``expected`` are the hashes of all results. ``claimed`` is given for a contender that was stopped before the end:
     so many it says it published, and so many there must be, each once; without it all must be there.
     """
+    return _check(name, map(hash, written), expected, claimed)
+
+
+def check_numbers(name: str, found: Iterable[int], expected: Iterable[int]) -> int:
+    """Each expected number exactly once, and no other; how many there are. Raises ``WrongWorkError``."""
+    return _check(name, found, frozenset(expected), None)
+
+
+def check_keys(name: str, found: Iterable[str], expected: Iterable[str]) -> int:
+    """Each expected key exactly once, and no other; how many there are. Raises ``WrongWorkError``."""
+    return check_results(
+        name, (key.encode() for key in found), frozenset(hash(key.encode()) for key in expected), claimed=None
+    )
+
+
+def _check(name: str, written: Iterable[int], expected: frozenset[int], claimed: int | None) -> int:
     seen: set[int] = set()
     count = strange = 0
-    for value in written:
+    for found in written:
         count += 1
-        found = hash(value)
         strange += found not in expected
         seen.add(found)
     wanted = len(expected) if claimed is None else claimed
@@ -34,10 +49,3 @@ def check_results(name: str, written: Iterable[bytes], expected: frozenset[int],
     if faults:
         raise WrongWorkError(f"{name}: of {wanted:,} results {', '.join(faults)}")
     return count
-
-
-def check_keys(name: str, found: Iterable[str], expected: Iterable[str]) -> int:
-    """Each expected key exactly once, and no other; how many there are. Raises ``WrongWorkError``."""
-    return check_results(
-        name, (key.encode() for key in found), frozenset(hash(key.encode()) for key in expected), claimed=None
-    )

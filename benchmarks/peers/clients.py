@@ -6,9 +6,9 @@ import asyncio
 import signal
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from benchmarks.job import Job
+from benchmarks.job import PARTITIONS, Job
 
 
 def consumer_of(job: Job) -> AIOKafkaConsumer:
@@ -20,6 +20,15 @@ def consumer_of(job: Job) -> AIOKafkaConsumer:
         auto_offset_reset="earliest",
         enable_auto_commit=False,
     )
+
+
+async def reader_of(job: Job, topic: str) -> AIOKafkaConsumer:
+    """Outside any group, at the beginning of every partition; started."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=job.bootstrap, enable_auto_commit=False)
+    await consumer.start()
+    consumer.assign([TopicPartition(topic, number) for number in range(PARTITIONS)])
+    await consumer.seek_to_beginning()
+    return consumer
 
 
 def producer_of(job: Job, *, linger_ms: int = 0) -> AIOKafkaProducer:
