@@ -90,13 +90,14 @@ class Bridge:
         group: str,
         contract: str | None = None,
         version: int | None = None,
+        version_field: str | None = None,
         output: OutputSection | dict[str, Any] | None = None,
         **policies: Any,
     ) -> Callable[[HandlerFunction[R]], Handler[R]]:
         """Declare a route with an async function as its target.
 
-        ``contract`` is the subject that values are read as (``version``: the latest), ``output`` where the
-        function's answers go.
+        ``contract`` is the subject that values are read as (``version``: the latest; ``version_field``: the field by
+        which a replay knows that it is behind), ``output`` where the function's answers go.
         ``policies`` are the other keys of ``[[route]]``: ``order``, ``concurrency``, ``retry`` … Raises
         ``ConfigError``.
         """
@@ -111,7 +112,7 @@ class Bridge:
                 **policies,
             }
             if contract is not None:
-                section["contract"] = {"subject": contract, "version": version}
+                section["contract"] = {"subject": contract, "version": version, "version_field": version_field}
             if output is not None:
                 section["output"] = output
             self._add(config_from({"route": [section]}).routes[0], made)

@@ -141,6 +141,8 @@ def route_problems(index: int, route: RouteConfig) -> Iterator[Problem]:
         text = "needs retry without lanes: a message in a lane would be overtaken by the rest of its partition"
         remedy = "remove lanes under [route.retry]; in_place attempts hold the partition, as many as you give"
         yield Problem((*at, "order"), text, remedy=remedy, value="'partition'")
+    if route.contract and route.contract.version_field:
+        yield from _version_problems(at, route)
     if isinstance(route.target, HttpTarget) and route.target.allow_hosts:
         host = host_of(route.target.url)
         if host not in route.target.allow_hosts:
@@ -150,6 +152,16 @@ def route_problems(index: int, route: RouteConfig) -> Iterator[Problem]:
         text = f"can never be reached with concurrency = {route.concurrency}: no more are at the target at once"
         remedy = "raise concurrency to a few times batch, so that several requests are under way"
         yield Problem((*at, "target", "batch"), text, remedy=remedy, value=str(route.target.batch))
+
+
+def _version_problems(at: tuple[str, int], route: RouteConfig) -> Iterator[Problem]:
+    """Which version was completed last is known only where values are read, and messages of a key never overlap."""
+    place = (*at, "contract", "version_field")
+    if isinstance(route.target, TopicTarget):
+        yield Problem(place, "needs a target that values are decoded for; a topic gets bytes", remedy="leave it out")
+    if route.order == "none":
+        text = "needs order = 'key' or 'partition': without order two messages of a key may overlap"
+        yield Problem(place, text, remedy="set order = 'key', or leave it out")
 
 
 def _limit_problems(index: int, route: RouteConfig) -> Iterator[Problem]:

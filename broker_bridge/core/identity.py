@@ -49,6 +49,16 @@ def payload_fingerprint(value: bytes | None) -> bytes:
     return _EMPTY if value is None else blake2b(value, digest_size=8).digest()
 
 
+def edited_from(named: Mapping[str, bytes | None]) -> bytes | None:
+    """The payload fingerprint of the value before an operator changed it, from the headers; None without one."""
+    text = h.text_in(named, h.EDITED_FROM) or ""
+    try:
+        found = bytes.fromhex(text)
+    except ValueError:
+        return None
+    return found if len(found) == 8 else None
+
+
 def replay_tag(replay_id: str | None) -> bytes:
     """8 bytes that stand for a replay in a claim; ``NO_REPLAY`` without one."""
     return NO_REPLAY if replay_id is None else blake2b(replay_id.encode(), digest_size=8).digest()

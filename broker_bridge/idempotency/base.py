@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from broker_bridge.core.claim import ClaimAnswer, ClaimRequest, ClaimView, Held, Settlement, SettleStatus
@@ -32,6 +32,13 @@ class IdempotencyStore(Protocol):
 
     async def inspect(self, group: str, keys: Sequence[bytes]) -> list[ClaimView | None]:
         """The stored claims, None where there is none. Changes nothing."""
+
+    async def advance(self, group: str, versions: Mapping[bytes, int], *, ttl_ms: int) -> None:
+        """Keep the newest completed version of record keys (``core.identity.version_key``), for ``ttl_ms`` from now:
+        what is kept never falls. Repeating a call changes nothing."""
+
+    async def versions(self, group: str, keys: Sequence[bytes]) -> list[int | None]:
+        """The newest completed version under each key, None where none is kept. Changes nothing."""
 
     async def tally(self, name: str, first: int, again: int, *, window_ms: int) -> tuple[int, int]:
         """Count ``first`` attempts and ``again`` further ones under ``name``, and answer what everybody counted there

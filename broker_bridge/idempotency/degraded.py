@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from structlog.typing import FilteringBoundLogger
@@ -100,6 +100,8 @@ class DegradedStore:
             counted=counted,
         )
         self._claiming = asyncio.Lock()
+        self._versions: dict[bytes, int] = {}
+        self._versions_ttl_ms = 0
 
     @property
     def away(self) -> bool:
@@ -181,6 +183,37 @@ class DegradedStore:
                 self._absence.fell(error)
         known = self._known
         return [(known.view(group, key) if known is not None else None) or _UNKNOWN for key in keys]
+
+    async def advance(self, group: str, versions: Mapping[bytes, int], *, ttl_ms: int) -> None:
+        """See ``IdempotencyStore.advance``. While the store is away they wait here, the newest ``limit`` of them."""
+        for key, version in versions.items():
+            known = self._versions.pop(key, None)
+            self._versions[key] = version if known is None else max(version, known)
+        while len(self._versions) > self._limit:
+            del self._versions[next(iter(self._versions))]
+            self._counted(Flag.DROPPED, 1)
+        self._versions_ttl_ms = ttl_ms
+        while self._versions and await self._absence.is_home(group):
+            try:
+                await self._write_versions(group)
+            except StoreError as error:
+                self._absence.fell(error)
+
+    async def versions(self, group: str, keys: Sequence[bytes]) -> list[int | None]:
+        """See ``IdempotencyStore.versions``. Raises ``StoreError`` while the store is away: nobody here knows what
+        other workers completed."""
+        if not await self._absence.is_home(group):
+            raise StoreError("the store is away; it is not asked before the next probe")
+        await self._write_versions(group)
+        return await self._primary.versions(group, keys)
+
+    async def _write_versions(self, group: str) -> None:
+        written = dict(self._versions)
+        if written:
+            await self._primary.advance(group, written, ttl_ms=self._versions_ttl_ms)
+        for key, version in written.items():
+            if self._versions.get(key) == version:
+                del self._versions[key]
 
     async def tally(self, name: str, first: int, again: int, *, window_ms: int) -> tuple[int, int]:
         """See ``IdempotencyStore.tally``. Raises ``StoreError`` at once while the store is known to be away."""

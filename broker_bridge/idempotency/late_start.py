@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from structlog.typing import FilteringBoundLogger
 
@@ -53,6 +53,14 @@ class LateStartStore:
     async def inspect(self, group: str, keys: Sequence[bytes]) -> list[ClaimView | None]:
         """See ``IdempotencyStore.inspect``."""
         return await (await self._reach()).inspect(group, keys)
+
+    async def advance(self, group: str, versions: Mapping[bytes, int], *, ttl_ms: int) -> None:
+        """See ``IdempotencyStore.advance``."""
+        await (await self._reach()).advance(group, versions, ttl_ms=ttl_ms)
+
+    async def versions(self, group: str, keys: Sequence[bytes]) -> list[int | None]:
+        """See ``IdempotencyStore.versions``."""
+        return await (await self._reach()).versions(group, keys)
 
     async def tally(self, name: str, first: int, again: int, *, window_ms: int) -> tuple[int, int]:
         """See ``IdempotencyStore.tally``."""

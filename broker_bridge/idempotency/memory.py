@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from broker_bridge.clock import Clock
@@ -48,6 +48,7 @@ class MemoryStore:
         self._claim_ttl_ms = claim_ttl_ms
         self._kept: dict[tuple[str, bytes], tuple[StoredClaim, int]] = {}  # → (claim, expires at, in ms)
         self._tallies: dict[str, AttemptTally] = {}
+        self._versions: dict[tuple[str, bytes], tuple[int, int]] = {}  # → (version, expires at, in ms)
         self._sweep_at = 1024
         self._failures: list[Failure] = []
         self._watch = LossWatch()
@@ -63,6 +64,7 @@ class MemoryStore:
         """Lose every claim and the epoch, as FLUSHALL or a failover to an empty replica would (window W3)."""
         self._kept.clear()
         self._tallies.clear()
+        self._versions.clear()
         self._has_epoch = False
 
     def claims(self) -> int:
@@ -95,6 +97,14 @@ class MemoryStore:
         """See ``IdempotencyStore.inspect``."""
         found = self._call(lambda: [self._read(group, key) for key in keys])
         return [stored.view() if stored else None for stored in found]
+
+    async def advance(self, group: str, versions: Mapping[bytes, int], *, ttl_ms: int) -> None:
+        """See ``IdempotencyStore.advance``."""
+        self._call(lambda: [self._advance_one((group, key), version, ttl_ms) for key, version in versions.items()])
+
+    async def versions(self, group: str, keys: Sequence[bytes]) -> list[int | None]:
+        """See ``IdempotencyStore.versions``."""
+        return self._call(lambda: [self._newest((group, key)) for key in keys])
 
     async def tally(self, name: str, first: int, again: int, *, window_ms: int) -> tuple[int, int]:
         """See ``IdempotencyStore.tally``."""
@@ -158,6 +168,15 @@ class MemoryStore:
         if after is not None:
             self._write(group, settlement.key, after, ttl_ms)
         return status
+
+    def _advance_one(self, place: tuple[str, bytes], version: int, ttl_ms: int) -> None:
+        newest = self._newest(place)
+        kept = version if newest is None else max(version, newest)
+        self._versions[place] = (kept, self._clock.now_ms() + ttl_ms)
+
+    def _newest(self, place: tuple[str, bytes]) -> int | None:
+        version, expires_ms = self._versions.get(place, (None, 0))
+        return version if self._clock.now_ms() < expires_ms else None
 
     def _now_us(self) -> int:
         return self._clock.now_ms() * 1000

@@ -4,6 +4,9 @@ Keys are ``<prefix>:{<bucket>}:<group>:<16 bytes>``. The bucket is a hash tag, c
 of a message (retry, replay) meets in one slot of a cluster; with one bucket a batch is one call. (The keys suit a
 cluster; the client speaks to one endpoint.)
 
+``<prefix>:{<bucket>}:<group>:v:<16 bytes>`` is the newest completed version of a record key, 8 bytes (``advance``);
+only routes whose contract has a version field have them.
+
 ``<prefix>:{0}:budget:<name>`` is a tally (``tally``); it expires when nobody counts there any more.
 
 ``<prefix>:{<bucket>}:epoch`` is made once and never expires: where it is gone, claims are gone (``losses``). Across a
@@ -22,7 +25,7 @@ import asyncio
 import contextlib
 import os
 import struct
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib import resources
 from operator import attrgetter
 from typing import TypeVar
@@ -46,6 +49,7 @@ from broker_bridge.core.claim import (
     check_settlements,
 )
 from broker_bridge.core.claim_rules import refusal
+from broker_bridge.core.newest_version import pack_versions, unpack_version
 from broker_bridge.errors import BridgeError, ClaimUnreadableError, ConfigError, StoreError, UnsafeSettingsError
 from broker_bridge.idempotency.loss_watch import LossWatch
 from broker_bridge.idempotency.redis_link import RedisLink, Script
@@ -113,8 +117,8 @@ class RedisStore:
         self._allow_unsafe = frozenset(allow_unsafe)
         self._watch = LossWatch()
         self._highest_token = 0
-        self._claim_script, self._renew_script, self._settle_script, self._tally_script = map(
-            _script, ("claim.lua", "renew.lua", "settle.lua", "tally.lua")
+        self._claim_script, self._renew_script, self._settle_script, self._tally_script, self._advance_script = map(
+            _script, ("claim.lua", "renew.lua", "settle.lua", "tally.lua", "advance.lua")
         )
         self._link = RedisLink(
             url,
@@ -138,7 +142,13 @@ class RedisStore:
             await self._link.command("PING")
             if "eviction" not in self._allow_unsafe:
                 await self._check_eviction()
-            for script in (self._claim_script, self._renew_script, self._settle_script, self._tally_script):
+            for script in (
+                self._claim_script,
+                self._renew_script,
+                self._settle_script,
+                self._tally_script,
+                self._advance_script,
+            ):
                 await self._link.command("SCRIPT", "LOAD", script.source)
             for bucket in range(self._buckets):
                 await self._read_epoch(bucket)
@@ -199,6 +209,24 @@ class RedisStore:
             None if value is None else self._decoded(place, value).view()
             for place, value in zip(places, values, strict=True)
         ]
+
+    async def advance(self, group: str, versions: Mapping[bytes, int], *, ttl_ms: int) -> None:
+        """See ``IdempotencyStore.advance``."""
+        by_bucket: dict[int, list[bytes]] = {}
+        for key in versions:
+            by_bucket.setdefault(self._bucket(key), []).append(key)
+        for chosen in by_bucket.values():
+            for first in range(0, len(chosen), MAX_KEYS_A_SCRIPT):
+                chunk = chosen[first : first + MAX_KEYS_A_SCRIPT]
+                places = [self._version_place(group, key) for key in chunk]
+                packed = pack_versions([versions[key] for key in chunk])
+                await self._link.run(self._advance_script, places, packed, ttl_ms)
+
+    async def versions(self, group: str, keys: Sequence[bytes]) -> list[int | None]:
+        """See ``IdempotencyStore.versions``."""
+        if not keys:
+            return []
+        return list(map(unpack_version, await self._link.strings([self._version_place(group, key) for key in keys])))
 
     async def tally(self, name: str, first: int, again: int, *, window_ms: int) -> tuple[int, int]:
         """See ``IdempotencyStore.tally``. No replica is waited for: counts are worth no more than their window."""
@@ -289,6 +317,9 @@ class RedisStore:
 
     def _key(self, group: str, key: bytes) -> bytes:
         return self._key_start(group, self._bucket(key)) + key
+
+    def _version_place(self, group: str, key: bytes) -> bytes:
+        return self._key_start(group, self._bucket(key)) + b"v:" + key
 
     def _decoded(self, key: bytes, value: bytes) -> StoredClaim:
         try:

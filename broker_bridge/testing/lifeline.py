@@ -152,6 +152,14 @@ class StoreLine:
         """See ``IdempotencyStore.inspect``."""
         return await self._line.ask_store("inspect", lambda: self._store.inspect(group, keys))
 
+    async def advance(self, group: str, versions: Mapping[bytes, int], *, ttl_ms: int) -> None:
+        """See ``IdempotencyStore.advance``."""
+        await self._line.ask_store("advance", lambda: self._store.advance(group, versions, ttl_ms=ttl_ms))
+
+    async def versions(self, group: str, keys: Sequence[bytes]) -> list[int | None]:
+        """See ``IdempotencyStore.versions``."""
+        return await self._line.ask_store("versions", lambda: self._store.versions(group, keys))
+
     async def tally(self, name: str, first: int, again: int, *, window_ms: int) -> tuple[int, int]:
         """See ``IdempotencyStore.tally``."""
         return await self._line.ask_store("tally", lambda: self._store.tally(name, first, again, window_ms=window_ms))

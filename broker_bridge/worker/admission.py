@@ -8,7 +8,7 @@ from operator import attrgetter
 from broker_bridge import headers as h
 from broker_bridge.core.claim import MAX_ATTEMPT
 from broker_bridge.core.disposition import SOURCE
-from broker_bridge.core.identity import claim_key_in, payload_fingerprint, replay_tag
+from broker_bridge.core.identity import claim_key_in, edited_from, payload_fingerprint, replay_tag
 from broker_bridge.message import Record, TopicPartition
 from broker_bridge.worker.delivery import Delivery
 from broker_bridge.worker.outcome import MAY_BE_AN_OUTAGE
@@ -103,6 +103,8 @@ class Admission:
         delivery.error_code = h.text_in(found, h.ERROR_CODE) or ""
         if delivery.error_code in MAY_BE_AN_OUTAGE:
             delivery.doubted_ms = self._p.ticks_ms
+        if h.EDITED_FROM in found:
+            delivery.fingerprint = edited_from(found) or delivery.fingerprint
         delivery.replay_id = h.text_in(found, h.REPLAY_ID)
         delivery.replay = replay_tag(delivery.replay_id)
         if delivery.lane >= 0 and delivery.record.key is not None and self._p.route.order == "key":

@@ -18,6 +18,7 @@ from broker_bridge.consumer import Context
 from broker_bridge.contracts.codec import Codec
 from broker_bridge.contracts.forms import Form
 from broker_bridge.contracts.framing import WireForm
+from broker_bridge.core.newest_version import is_stale
 from broker_bridge.errors import (
     BridgeError,
     DeadlinePassedError,
@@ -35,6 +36,7 @@ from broker_bridge.worker.deadlines import Deadlines, Task
 from broker_bridge.worker.delivery import Delivery
 from broker_bridge.worker.pipeline import Pipeline
 from broker_bridge.worker.result_event import ResultEvent
+from broker_bridge.worker.stale_replays import check_version_field, version_in
 from broker_bridge.worker.targets.base import Target
 
 
@@ -53,6 +55,9 @@ class Attempt:
         reader = codec.contract_for(route.topic, contract.subject, contract.version) if contract else None
         self._decode = codec.decoder(reader, Form.PYTHON if target.form == "python" else Form.JSON)
         self._of_values = target.of_values
+        self._version_field = contract.version_field if contract else None
+        if reader is not None and self._version_field is not None:
+            check_version_field(reader, self._version_field)
         self._deadlines = Deadlines()
         self._output = route.output
         if route.output is not None:
@@ -68,11 +73,17 @@ class Attempt:
     def begin(self, delivery: Delivery) -> BridgeError | Begun | None:
         """Try the message, as far as it goes without waiting: most handlers end here.
 
-        None means that the target took it, with ``delivery.output`` set if there is one to publish. A ``Begun`` is to
+        None means that the target took it, with ``delivery.output`` set if there is one to publish, or that it was
+        ``turned_away`` as a replay of an older version. A ``Begun`` is to
         be given to ``finish``.
         """
         try:
             value, schema = self._read(delivery)  # anew for each attempt: the last one may have changed it
+            if self._version_field is not None:
+                delivery.version = version_in(value, self._version_field)
+                if is_stale(delivery.version, delivery.newest):
+                    delivery.turned_away = True
+                    return None
             if h.DEADLINE in delivery.named:
                 _refuse_late(delivery)
         except BridgeError as error:

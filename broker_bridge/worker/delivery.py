@@ -27,6 +27,8 @@ class Delivery:
     ``error_code`` is that of its last failure; ``doubted_ms``, by the loop's clock, since when it is known to have
     failed in a way that the target may be the cause of, -1 where it has not. ``probe`` while it tries a target that
     was away. ``is_marker`` says that it only keeps a key held for a dead letter. ``answered`` once the target took it;
+    ``version`` is that of its value, where the contract has one; ``newest`` the newest completed of its record key,
+    asked for where it is replayed; ``turned_away`` where it was behind that and so was not handed over.
     ``repeats`` are later deliveries of the same event, which are settled with it.
     """
 
@@ -49,6 +51,7 @@ class Delivery:
         "lease_end_s",
         "lost",
         "named",
+        "newest",
         "nonce",
         "order_key",
         "origin",
@@ -65,6 +68,8 @@ class Delivery:
         "started_ms",
         "token",
         "tries",
+        "turned_away",
+        "version",
     )
 
     def __init__(
@@ -112,6 +117,9 @@ class Delivery:
         self.overrun_s: float = math.inf
         self.output: OutgoingRecord | None = None
         self.answered = False
+        self.version: int | None = None
+        self.newest: int | None = None
+        self.turned_away = False
         self.repeats: Sequence[Delivery] = ()
 
     @property

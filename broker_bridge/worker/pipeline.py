@@ -52,7 +52,8 @@ class Pipeline:
 
     ``answered`` are those that the target took, ``results`` how all others left the slots, ``ended`` wakes who takes
     them. ``held`` are those whose claims are ours, by claim key; ``reclaims`` those whose claims are to be asked for
-    again, ``asked`` wakes who claims.
+    again, ``asked`` wakes who claims. ``unsettled_versions`` are the newest versions by record key that the target
+    took and the store does not have yet.
     """
 
     route: RouteConfig
@@ -78,6 +79,7 @@ class Pipeline:
     drained: WorkSignal = field(default_factory=WorkSignal)
     held: dict[bytes, Delivery] = field(default_factory=dict)
     reclaims: list[Delivery] = field(default_factory=list)
+    unsettled_versions: dict[bytes, int] = field(default_factory=dict)
     asked: WorkSignal = field(default_factory=WorkSignal)
     paused: set[str] = field(default_factory=set)
     in_flight: int = 0

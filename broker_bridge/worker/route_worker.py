@@ -36,6 +36,7 @@ from broker_bridge.worker.publisher import Publisher
 from broker_bridge.worker.rebuild import ParkedSetRebuild
 from broker_bridge.worker.settler import Settler
 from broker_bridge.worker.slots import Slots
+from broker_bridge.worker.stale_replays import StaleReplays
 from broker_bridge.worker.suspects import Suspects
 from broker_bridge.worker.targets.base import Target
 
@@ -75,9 +76,10 @@ class RouteWorker:
         )
         self._admission = Admission(pipeline)
         self._claims = ClaimStage(pipeline, store, comparison)
-        self._slots = Slots(pipeline, attempt, Suspects(pipeline, store))
+        stale = StaleReplays(pipeline, store)
+        self._slots = Slots(pipeline, attempt, Suspects(pipeline, store), stale)
         planner = OutcomePlanner(pipeline)
-        self._settler = Settler(pipeline, planner, store)
+        self._settler = Settler(pipeline, planner, store, stale)
         self._publisher = Publisher(pipeline, planner, producer, store, self._settler)
         self._committer = Committer(pipeline, self._consumer)
         self._leases = LeaseKeeper(pipeline, store)

@@ -14,7 +14,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from broker_bridge.core.claim import MAX_ATTEMPT, SettleKind, Settlement, SettleStatus
+from broker_bridge.core.claim import MAX_ATTEMPT, STALE_DETAIL, SettleKind, Settlement, SettleStatus
+from broker_bridge.core.identity import version_key
 from broker_bridge.core.retry import backoff_ms
 from broker_bridge.errors import StoreError
 from broker_bridge.idempotency.base import IdempotencyStore
@@ -23,6 +24,7 @@ from broker_bridge.worker.claim_stage import DUPLICATE, PAUSED_BY_STORE
 from broker_bridge.worker.delivery import Delivery
 from broker_bridge.worker.outcome import Outcome, OutcomePlanner
 from broker_bridge.worker.pipeline import Pipeline
+from broker_bridge.worker.stale_replays import StaleReplays
 
 T = TypeVar("T")
 
@@ -33,10 +35,13 @@ _MAX_MS = 2_000
 class Settler:
     """The last stage of a route."""
 
-    def __init__(self, pipeline: Pipeline, planner: OutcomePlanner, store: IdempotencyStore) -> None:
+    def __init__(
+        self, pipeline: Pipeline, planner: OutcomePlanner, store: IdempotencyStore, stale: StaleReplays
+    ) -> None:
         self._p = pipeline
         self._planner = planner
         self._store = store
+        self._stale = stale
         self._batches: asyncio.Queue[tuple[list[Delivery], list[Outcome]]] = asyncio.Queue(maxsize=1)
 
     async def submit(self, answered: list[Delivery], outcomes: list[Outcome]) -> None:
@@ -52,12 +57,28 @@ class Settler:
     async def _settle(self, answered: list[Delivery], outcomes: list[Outcome]) -> None:
         sent = [outcome for outcome in outcomes if not outcome.given_up]
         await self._write_released_down(sent)
+        if self._stale.keeps_versions:
+            await self._keep_versions(answered)
         await self._settle_claims(answered, sent)
         self._complete(answered)
         self._leave(outcomes)
         self._p.room_made.wake()
         if not self._p.in_flight:
             self._p.drained.wake()
+
+    async def _keep_versions(self, answered: list[Delivery]) -> None:
+        """Which versions were completed: after the effect, before the key is free (``core.newest_version``)."""
+        route, newest = self._p.route, dict[bytes, int]()
+        for delivery in answered:
+            key, version = delivery.record.key, delivery.version
+            if key is not None and version is not None and not delivery.turned_away:
+                place = version_key(key, namespace=route.topic)
+                newest[place] = max(version, newest.get(place, version))
+        if newest:
+            await self._until_answered(
+                "advance", lambda: self._store.advance(route.group, newest, ttl_ms=route.claims.ttl_ms)
+            )
+            self._stale.written(answered)
 
     async def _settle_claims(self, answered: list[Delivery], outcomes: list[Outcome]) -> None:
         holding = [outcome for outcome in outcomes if outcome.delivery.token]
@@ -95,7 +116,7 @@ class Settler:
                 "renew", lambda: self._store.renew(route.group, held, lease_ms=route.claims.lease_ms)
             )
 
-    async def _until_answered(self, op: str, call: Callable[[], Awaitable[list[T]]]) -> list[T]:
+    async def _until_answered(self, op: str, call: Callable[[], Awaitable[T]]) -> T:
         route, failures = self._p.route, 0
         while True:
             started = asyncio.get_running_loop().time()
@@ -133,6 +154,7 @@ class Settler:
 
 def _completion(delivery: Delivery) -> Settlement:
     attempt = min(delivery.attempt + 1, MAX_ATTEMPT)
+    detail = STALE_DETAIL if delivery.turned_away else b""
     return Settlement(
-        delivery.claim_key, delivery.nonce, delivery.token, SettleKind.COMPLETE, attempt, b"", delivery.tries
+        delivery.claim_key, delivery.nonce, delivery.token, SettleKind.COMPLETE, attempt, detail, delivery.tries
     )

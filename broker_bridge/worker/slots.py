@@ -14,6 +14,7 @@ from broker_bridge.worker.begun import Begun
 from broker_bridge.worker.deadlines import Task
 from broker_bridge.worker.delivery import Delivery
 from broker_bridge.worker.pipeline import Aborted, Parked, Pipeline
+from broker_bridge.worker.stale_replays import STALE, StaleReplays
 from broker_bridge.worker.suspects import Suspects
 
 _BREAKER_EVENTS = {
@@ -30,6 +31,8 @@ _YIELD_EVERY = 64
 _YIELD_AFTER_S = 0.05
 """Messages a slot may run without suspending before it lets other tasks have the loop; fewer where handlers block it:
 64 of half a second each would outlast every lease in hand."""
+_STORE_LOOK_MS = 500
+"""How soon to ask the store again for what a start waits for."""
 _BUDGET_LOOK_MS = 100
 _BUDGET_LOOKS = 20
 """How soon to look again whether a retry is within the target's budget, and after how many such times at the latest."""
@@ -41,10 +44,11 @@ class Slots:
     """The route's concurrency. Also owns the timer that wakes slots when a postponed head falls due or a breaker may
     probe."""
 
-    def __init__(self, pipeline: Pipeline, attempt: Attempt, suspects: Suspects) -> None:
+    def __init__(self, pipeline: Pipeline, attempt: Attempt, suspects: Suspects, stale: StaleReplays) -> None:
         self._p = pipeline
         self._attempt = attempt
         self._suspects = suspects
+        self._stale = stale
         self._denied = 0
         self._first_attempts = 0
         self._wall_ms = 0
@@ -102,7 +106,7 @@ class Slots:
                 delivery = self._take()
                 if delivery is None:
                     return None
-                if delivery.crashes:
+                if delivery.crashes or (delivery.is_retry and self._stale.concerns(delivery)):
                     return delivery, None
                 begun = self._begin(delivery)
                 if begun is not None:
@@ -220,9 +224,12 @@ class Slots:
 
     async def _note_start(self, delivery: Delivery) -> bool:
         """Whether it may still start: that takes its time, and nothing starts of a partition that went meanwhile (I20),
-        or under a lease that ran out (I8)."""
+        or under a lease that ran out (I8), or where nobody can tell whether a newer version was completed (I13)."""
+        knows = True
         try:
             await self._suspects.before(delivery)
+            if self._stale.concerns(delivery):
+                knows = await self._stale.ask(delivery)
             if delivery.part.gone:
                 await self._suspects.let_go(delivery)
         except asyncio.CancelledError:
@@ -230,7 +237,7 @@ class Slots:
             raise
         pipeline, delivery.began_s = self._p, self._p.ticks_s
         delivery.started_ms = pipeline.clock.now_ms()
-        if not delivery.part.gone and not self._has_run_out(delivery, delivery.began_s):
+        if not delivery.part.gone and not self._has_run_out(delivery, delivery.began_s) and knows:
             return True
         self._suspects.after(delivery)
         if delivery.probe:
@@ -238,7 +245,7 @@ class Slots:
         if delivery.part.gone:
             pipeline.retire(delivery, settled=False)
         else:
-            pipeline.postpone(delivery, delay_ms=0)
+            pipeline.postpone(delivery, delay_ms=0 if knows else _STORE_LOOK_MS)
         return False
 
     def _begin(self, delivery: Delivery) -> Begun | None:
@@ -275,7 +282,9 @@ class Slots:
         pipeline = self._p
         if delivery.crashes and error is not None:
             self._suspects.after(delivery)
-        if error is None and pipeline.breaker.is_closed:
+        if delivery.turned_away:
+            self._tell_turned_away(delivery)
+        elif error is None and pipeline.breaker.is_closed:
             pipeline.breaker.took(int(delivery.began_s * 1000))
         else:
             self._tell_breaker(delivery, error)
@@ -283,12 +292,28 @@ class Slots:
             pipeline.report(delivery, error)
             return
         delivery.answered = True
+        if delivery.version is not None and not delivery.turned_away:
+            self._stale.completed(delivery)
         if delivery.part.parked or pipeline.behind:
             pipeline.unpark(delivery)
         if delivery.queued:
             delivery.queued = False
             pipeline.lanes.release(delivery.order_key)  # whoever is next is for this slot to take
         pipeline.answered.append(delivery)
+
+    def _tell_turned_away(self, delivery: Delivery) -> None:
+        """The target was not asked, so this says nothing of it."""
+        pipeline = self._p
+        if delivery.probe:
+            pipeline.breaker.abandoned(pipeline.ticks_ms)
+        pipeline.metrics.skipped(pipeline.route.name, STALE)
+        pipeline.log.info(
+            events.MESSAGE_SKIPPED,
+            reason=STALE,
+            origin=str(delivery.origin),
+            key_hash=key_hash(delivery.record.key),
+            replay_id=delivery.replay_id,
+        )
 
     def _tell_breaker(self, delivery: Delivery, error: BridgeError | None) -> None:
         pipeline, began_ms = self._p, int(delivery.began_s * 1000)

@@ -269,7 +269,35 @@ class TalliesTheSecondOnly(MemoryStore):
         return await super().tally(name, first, again, window_ms=1)
 
 
+class KeepsTheLastVersion(MemoryStore):
+    """Whichever came last, not the newest."""
+
+    def _advance_one(self, place: tuple[str, bytes], version: int, ttl_ms: int) -> None:
+        self._versions[place] = (version, self._clock.now_ms() + ttl_ms)
+
+
+class KeepsTheFirstTime(MemoryStore):
+    """A version that is not newer does not begin its time anew."""
+
+    def _advance_one(self, place: tuple[str, bytes], version: int, ttl_ms: int) -> None:
+        newest = self._newest(place)
+        if newest is None or version > newest:
+            super()._advance_one(place, version, ttl_ms)
+
+
+class ComparesAsDoubles(MemoryStore):
+    """As Lua would, where numbers hold 53 bits."""
+
+    def _advance_one(self, place: tuple[str, bytes], version: int, ttl_ms: int) -> None:
+        newest = self._newest(place)
+        if newest is None or float(version) > float(newest):
+            super()._advance_one(place, version, ttl_ms)
+
+
 BROKEN_STORES: list[tuple[type[MemoryStore], str]] = [
+    (KeepsTheLastVersion, "a_version_is_kept_and_never_falls"),
+    (KeepsTheFirstTime, "a_version_is_forgotten_after_its_time_which_each_call_begins_anew"),
+    (ComparesAsDoubles, "versions_are_compared_as_numbers_whatever_their_size"),
     (GetThenSet, "one_of_many_at_once_wins"),
     (SettlesForAnyone, "only_the_owner_settles"),
     (SettlesByNonceOnly, "only_the_owner_settles"),

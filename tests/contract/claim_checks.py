@@ -12,6 +12,7 @@ import claim_checks_ending
 import claim_checks_holding
 import claim_checks_losses
 import claim_checks_tally
+import claim_checks_versions
 from claim_labs import Lab
 
 Check = Callable[[Lab], Awaitable[None]]
@@ -23,6 +24,7 @@ CHECKS: dict[str, Check] = {
         claim_checks_counts,
         claim_checks_losses,
         claim_checks_tally,
+        claim_checks_versions,
     )
     for name, check in vars(module).items()
     if name.startswith("check_")

@@ -18,7 +18,7 @@ from broker_bridge.idempotency.redis_link import Script
 from broker_bridge.stack.redis_server import RedisServer
 
 CLAIM, RENEW, SETTLE = "_claim_script", "_renew_script", "_settle_script"
-TALLY = "_tally_script"
+TALLY, ADVANCE = "_tally_script", "_advance_script"
 BROKEN_SCRIPTS: list[tuple[str, str, str, str]] = [
     (CLAIM, "max(stored_token + 1, least_token)", "1", "after_the_lease_another_owner_takes_over"),
     (CLAIM, "max(stored_token + 1, least_token)", "stored_token", "after_the_lease_another_owner_takes_over"),
@@ -95,6 +95,10 @@ BROKEN_SCRIPTS: list[tuple[str, str, str, str]] = [
         "kind == RELEASE and stored_tries or max(stored_tries, tries)",
         "tries_are_never_forgotten",
     ),
+    (ADVANCE, "kept_low >= low", "true", "versions_are_compared_as_numbers_whatever_their_size"),
+    (ADVANCE, "kept_high > high or", "", "a_version_is_kept_and_never_falls"),
+    (ADVANCE, "version = kept", "", "a_version_is_kept_and_never_falls"),
+    (ADVANCE, "at = at + 8", "", "many_versions_are_answered_in_the_order_asked"),
     (TALLY, "min(first + slot_first, MAX_COUNT)", "first", "a_tally_sums_up_what_everybody_counted"),
     (TALLY, "if second >= oldest_counted then", "do", "a_tally_forgets_what_left_the_window_and_nothing_else"),
     (

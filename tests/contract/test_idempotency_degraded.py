@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import claim_checks_losses
 import claim_checks_tally
+import claim_checks_versions
 import pytest
 import structlog
 from claim_checks import CHECKS, Check
@@ -16,7 +17,7 @@ from claim_labs import HandClock, MemoryLab
 from broker_bridge.core.claim import ClaimAnswer, ClaimRequest, ClaimStatus, ClaimView, StoredClaim
 from broker_bridge.idempotency.degraded import DegradedStore, Policy
 
-ONLY_THE_PRIMARY_KNOWS = {*vars(claim_checks_losses), *vars(claim_checks_tally)}
+ONLY_THE_PRIMARY_KNOWS = {*vars(claim_checks_losses), *vars(claim_checks_tally), *vars(claim_checks_versions)}
 AWAY = {name: check for name, check in CHECKS.items() if f"check_{name}" not in ONLY_THE_PRIMARY_KNOWS}
 
 
