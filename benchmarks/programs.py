@@ -51,7 +51,7 @@ def compiled_bridge() -> Path:
     atexit.register(shutil.rmtree, result, ignore_errors=True)
     source, pip = result / "source", [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     source.mkdir()
-    for name in ("broker_bridge", "pyproject.toml", "README.md", "LICENSE"):
+    for name in ("broker_bridge", "docs/runbooks", "pyproject.toml", "README.md", "LICENSE"):
         whole = ROOT / name
         shutil.copytree(whole, source / name) if whole.is_dir() else shutil.copy(whole, source / name)
     _build(

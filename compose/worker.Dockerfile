@@ -7,6 +7,7 @@ WORKDIR /src
 RUN python -m venv /opt/broker-bridge
 COPY pyproject.toml constraints.txt README.md ./
 COPY broker_bridge ./broker_bridge
+COPY docs/runbooks ./docs/runbooks
 # The versions of constraints.txt, which are those the tests ran with, hold for the build tools too.
 RUN PIP_CONSTRAINT=constraints.txt /opt/broker-bridge/bin/pip install --no-cache-dir --no-compile '.[speed]'
 

@@ -43,6 +43,7 @@ COMMANDS: Final = {
     "outbox": Lazy("broker_bridge.cli.outbox", "group", "Relay events of a transactional outbox to Kafka."),
     "audit": Lazy("broker_bridge.cli.audit", "command", "Account for every message of a route."),
     "chaos": Lazy("broker_bridge.cli.chaos", "group", "Try a route under faults, on a private stack."),
+    "explain": Lazy("broker_bridge.cli.explain", "command", "Explain an error code, and what to do about it."),
     "doctor": Lazy("broker_bridge.cli.doctor", "command", "Check configuration, servers and tools."),
 }
 

@@ -24,8 +24,8 @@ Results go to stdout; progress, warnings and errors to stderr. With `--json` the
 error a problem document (RFC 9457). `--help` says all of this on the spot; `broker-bridge --version` tells the version,
 and `broker-bridge --debug …` shows the traceback of an internal error.
 
-An error names the place, what is wrong and what to do next; [Runbooks](runbooks.md) has a section for each code. The
-exit status is the same everywhere:
+An error names the place, what is wrong and what to do next; [Runbooks](runbooks.md) has a page for each code,
+which `broker-bridge explain CODE` prints. The exit status is the same everywhere:
 
 """
 

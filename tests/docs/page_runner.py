@@ -153,7 +153,7 @@ class PageRunner:
 
     def _command(self, line: str, words: list[str]) -> None:
         if words[0] == "broker-bridge" and words[1] == "stack":
-            _parse(words[1:])
+            parse_command(words[1:])
         elif words[0] in ("broker-bridge", "python"):
             program = COMMAND if words[0] == "broker-bridge" else sys.executable
             if words[-1] == "&":
@@ -221,7 +221,7 @@ class PageRunner:
     }
 
 
-def _parse(arguments: list[str]) -> None:
+def parse_command(arguments: list[str]) -> None:
     """Follow a command line through the real parser without running it."""
     command: click.Command = cli
     context = click.Context(cli, info_name="broker-bridge")
