@@ -22,6 +22,8 @@ def plan_text(header: PlanHeader, end: PlanEnd | None, path: Path, run: str) -> 
     reasons = {
         "to be replayed": p.to_replay,
         "skipped: completed since": p.already_completed,
+        "skipped: turned away before as stale": p.stale,
+        "skipped: discarded": p.discarded,
         "skipped: a later dead letter counts": p.superseded,
         "skipped: being worked on": p.in_hand,
         "refused: replayed too often": p.over_hop_limit,
@@ -85,7 +87,7 @@ def status_text(found: ReplayStatus, runs: list[dict[str, Any]], groups: str) ->
         how = f"{run['outcome']}, {run.get('sent', '?')} sent" if "outcome" in run else "started"
         lines.append(f"  {run.get('at')}  {run.get('by')}@{run.get('host')}: {how}")
     lines += [f"{found.counts[one]:>8,}   {name}" for one, name in names.items() if found.counts[one]]
-    lines += [f"             {item.origin}: {one.value}" for item, one in found.bad[:10]]
+    lines += [f"             {item.partition}/{item.offset}: {one.value}" for item, one in found.bad[:10]]
     if found.is_good:
         lines.append("All settled.")
     elif not found.is_settled:

@@ -1,53 +1,105 @@
-"""A replay plan: which dead letters go back, decided once, looked at by a person, and never changed after that.
+"""A replay plan: what goes back, decided once, looked at by a person, and never changed after that.
 
-On disk it is JSON lines: one header, one line an item, and an end line with the count and the SHA-256 of every byte
-before it. A file that was cut, edited or glued is refused; a million items need no more memory than one. The plan's
-id, which is also the replay's id, comes from the hash: whoever changes a plan has made another replay.
+A plan has a header, its items in the order in which they are sent, and a line for each letter that was selected but
+does not go back. The plan's id, which is also the replay's id, comes from the hash of all that (``core.plan_lines``):
+whoever changes a plan has made another replay.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
 
 from broker_bridge.core.dead_letter import DeadLetter
 from broker_bridge.core.identity import claim_key, payload_fingerprint
-from broker_bridge.errors import PlanInvalidError
+from broker_bridge.message import Position
 
-PLAN_VERSION = 1
-_REMAKE = "make the plan again with: broker-bridge replay plan"
+SKIP_STALE: Final = "skip-stale"
+"""Every item goes; the worker turns away what is older than the newest completed version of its record key."""
+HOLD: Final = "hold"
+"""A letter whose record key has a newer completed message stays a dead letter."""
+AS_IS: Final = "as-is"
+"""Every item goes and is executed, also where that puts an older state over a newer one."""
+ORDERS: Final = (SKIP_STALE, HOLD, AS_IS)
+
+COMPLETED: Final = "completed"
+STALE: Final = "stale"
+DEAD_AGAIN: Final = "dead_again"
+PREDICTED: Final = (COMPLETED, STALE, DEAD_AGAIN)
+
+DEAD_LETTERS: Final = "dead_letters"
+TOPIC: Final = "topic"
+FILE: Final = "file"
+SOURCES: Final = (DEAD_LETTERS, TOPIC, FILE)
 
 
 @dataclass(slots=True, frozen=True)
 class Prediction:
-    """What the plan expected when it was made; ``selected`` is the sum of the others that are counts of letters.
+    """What the plan expected when it was made, in counts of letters.
 
-    ``undecodable_at`` lists the first places of those that do not decode against the contract.
+    ``selected`` is the sum of ``to_replay`` and of every reason not to go back (``SKIPPED``). The rest counts among
+    ``to_replay``: ``forced`` are completed and executed again; ``fixed_by_upcaster`` decode only thanks to an
+    upcaster; ``breaks_order`` have a newer completed message of their record key; ``order_unknown`` were not looked
+    at for that; ``predicted_stale`` and ``predicted_dead`` are expected to be turned away as stale, or to die again.
+
+    ``undecodable_at`` lists the first places of those that do not decode against the contract, ``patch_failed_at`` of
+    those that could not be edited.
     """
 
     selected: int = 0
     to_replay: int = 0
     already_completed: int = 0
+    stale: int = 0
+    discarded: int = 0
     superseded: int = 0
     in_hand: int = 0
     over_hop_limit: int = 0
     key_conflicts: int = 0
     claim_expired: int = 0
     undecodable: int = 0
+    patch_failed: int = 0
+    held_back: int = 0
+    pending: int = 0
+    forced: int = 0
+    fixed_by_upcaster: int = 0
+    breaks_order: int = 0
+    order_unknown: int = 0
+    predicted_stale: int = 0
+    predicted_dead: int = 0
     undecodable_at: tuple[str, ...] = ()
+    patch_failed_at: tuple[str, ...] = ()
+
+
+SKIPPED: Final = {
+    "already_completed": "completed since",
+    "stale": "turned away before: a newer version was completed",
+    "discarded": "discarded by an operator",
+    "superseded": "a later dead letter of the message counts",
+    "in_hand": "being worked on",
+    "over_hop_limit": "replayed too often",
+    "key_conflicts": "its key was used for another payload",
+    "claim_expired": "its claim is gone: nothing would stop a second effect",
+    "undecodable": "does not decode against the contract",
+    "patch_failed": "could not be edited",
+    "held_back": "a newer message of its record key was completed",
+    "pending": "not consumed yet: the group will come to it",
+}
+"""Why a letter that was selected does not go back: the heading of ``Prediction`` and of a skipped line."""
 
 
 @dataclass(slots=True, frozen=True)
 class PlanHeader:
     """Everything about a plan but its items.
 
-    ``by`` who made it, ``why`` for what reason. ``destination`` is the group's own redrive lane. ``selection`` the
-    filters as given. ``allow_expired``: letters without a claim were let in by name. ``dead_letters_until`` is the
-    next offset of each dead-letter partition when it was read; ``redrive_from`` that of the redrive lane, where a
-    later run looks for what it has sent already.
+    ``by`` who made it, ``why`` for what reason. ``destination`` is the group's own redrive lane. ``source`` says where
+    the letters are: ``{"kind": "dead_letters" | "topic", "topic": …}`` or ``{"kind": "file", "path": …, "sha256": …}``.
+    ``selection`` the filters as given. ``order`` one of ``ORDERS``. ``allow_expired``: letters without a claim were let
+    in by name; ``force``: completed ones are executed again. ``edit`` what is done to every value before it is sent,
+    None for nothing. ``source_until`` is the next offset of each partition of the source when it was read;
+    ``redrive_from`` that of the redrive lane, where a later run looks for what it has sent already. ``expected_s`` is
+    how long the run takes at ``rate_per_s``.
     """
 
     created_at: str
@@ -59,31 +111,75 @@ class PlanHeader:
     dead_letter_topic: str
     destination: str
     max_hops: int
-    allow_expired: bool
-    selection: Mapping[str, object]
-    dead_letters_until: Mapping[str, int]
+    source: Mapping[str, Any]
+    selection: Mapping[str, Any]
+    source_until: Mapping[str, int]
     redrive_from: Mapping[str, int]
+    order: str = AS_IS
+    allow_expired: bool = False
+    force: bool = False
+    edit: Mapping[str, Any] | None = None
+    rate_per_s: float = 0
+    expected_s: float = 0
     prediction: Prediction = field(default_factory=Prediction)
+
+    @property
+    def order_header(self) -> str:
+        """What ``bridge-order`` says on the records of this plan. With ``hold`` a newer message may have been completed
+        after the plan was made: then the worker has the last word."""
+        return AS_IS if self.order == AS_IS else SKIP_STALE
 
 
 class PlanItem(NamedTuple):
-    """One dead letter to be sent back. ``claim`` and ``payload`` are hex; ``key_hash`` stands for the record key."""
+    """One letter to be sent back. Its number is its place among the items, from 0.
+
+    ``partition`` and ``offset`` are its place in the plan's source (line number in a file). ``claim`` and ``payload``
+    are hex and of the letter as it is; ``key_hash`` stands for the record key. ``predicted`` is one of ``PREDICTED``.
+    ``sends`` is the payload fingerprint of what is sent where an edit changes it. ``forces`` is the idempotency key of
+    a completed message that is executed again. ``origin_topic`` is empty for the plan's ``topic``.
+    """
 
     partition: int
     offset: int
-    origin: str
+    origin_partition: int
+    origin_offset: int
     claim: str
     payload: str
-    fingerprint: str
     code: str
+    fingerprint: str
     hops: int
     key_hash: str
+    predicted: str = COMPLETED
+    sends: str = ""
+    forces: str = ""
+    origin_topic: str = ""
+
+    def origin(self, topic: str) -> Position:
+        """Where the message was produced; ``topic`` is that of the plan."""
+        return Position(self.origin_topic or topic, self.origin_partition, self.origin_offset)
+
+
+class SkippedLetter(NamedTuple):
+    """One letter that was selected and does not go back; ``why`` is one of ``SKIPPED``, the rest as for an item."""
+
+    partition: int
+    offset: int
+    origin_partition: int
+    origin_offset: int
+    claim: str
+    why: str
+    origin_topic: str = ""
+
+    def origin(self, topic: str) -> Position:
+        """As for an item."""
+        return Position(self.origin_topic or topic, self.origin_partition, self.origin_offset)
 
 
 class PlanEnd(NamedTuple):
-    """The last line: how many items, the id, and the hash of everything before."""
+    """The last line: how many items and skipped letters, the id, and the hash of everything before."""
 
     items: int
+    skipped: int
     plan_id: str
     sha256: str
 
@@ -93,141 +189,67 @@ def key_hash(key: bytes | None) -> str:
     return "" if key is None else hashlib.blake2b(key, digest_size=4).hexdigest()
 
 
-def plan_item(letter: DeadLetter, *, namespace: str) -> PlanItem:
+def plan_item(
+    letter: DeadLetter, *, namespace: str, predicted: str = COMPLETED, sends: str = "", force: bool = False
+) -> PlanItem:
     """The item for a letter; ``namespace`` is the route's source topic."""
+    origin = letter.origin
     return PlanItem(
-        partition=letter.position.partition,
-        offset=letter.position.offset,
-        origin=str(letter.origin),
-        claim=claim_key(letter.idempotency_key, namespace=namespace).hex(),
-        payload=payload_fingerprint(letter.value).hex(),
-        fingerprint=letter.failure.fingerprint,
-        code=letter.failure.code,
-        hops=letter.hops,
-        key_hash=key_hash(letter.key),
+        letter.position.partition,
+        letter.position.offset,
+        origin.partition,
+        origin.offset,
+        claim_key(letter.idempotency_key, namespace=namespace).hex(),
+        payload_fingerprint(letter.value).hex(),
+        letter.failure.code,
+        letter.failure.fingerprint,
+        letter.hops,
+        key_hash(letter.key),
+        predicted,
+        sends,
+        letter.idempotency_key if force else "",
+        "" if origin.topic == namespace else origin.topic,
+    )
+
+
+def skipped_letter(letter: DeadLetter, why: str, *, namespace: str) -> SkippedLetter:
+    """The line for a letter that does not go back."""
+    origin = letter.origin
+    return SkippedLetter(
+        letter.position.partition,
+        letter.position.offset,
+        origin.partition,
+        origin.offset,
+        claim_key(letter.idempotency_key, namespace=namespace).hex(),
+        why,
+        "" if origin.topic == namespace else origin.topic,
+    )
+
+
+_OF_THE_LETTER = (*PlanItem._fields[:10], "origin_topic")
+_EMPTY_PAYLOAD = payload_fingerprint(None).hex()
+
+
+def is_same(item: PlanItem, letter: DeadLetter, *, namespace: str) -> bool:
+    """Whether the letter found in the log is the one that was planned: place, origin, key, value, claim and hops."""
+    origin, value = letter.origin, letter.value
+    return (
+        origin.offset == item.origin_offset
+        and letter.position.offset == item.offset
+        and letter.position.partition == item.partition
+        and origin.partition == item.origin_partition
+        and origin.topic == (item.origin_topic or namespace)
+        and letter.hops == item.hops
+        and letter.failure.code == item.code
+        and (_EMPTY_PAYLOAD if value is None else payload_fingerprint(value).hex()) == item.payload
+        and claim_key(letter.idempotency_key, namespace=namespace).hex() == item.claim
+        and key_hash(letter.key) == item.key_hash
     )
 
 
 def difference(item: PlanItem, letter: DeadLetter, *, namespace: str) -> str:
     """Which fields of the letter found in the log are not what the item says; empty where it is the same letter."""
+    if is_same(item, letter, namespace=namespace):
+        return ""
     found = plan_item(letter, namespace=namespace)
-    return ", ".join(name for name in PlanItem._fields if getattr(found, name) != getattr(item, name))
-
-
-def canonical(value: object) -> bytes:
-    """One JSON line: sorted names, no spaces, UTF-8."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
-
-
-def item_line(item: PlanItem) -> bytes:
-    """An item as its line of the file."""
-    return canonical({"kind": "item", **item._asdict()})
-
-
-def header_line(header: PlanHeader) -> bytes:
-    """The header as its line of the file."""
-    return canonical({"kind": "plan", "version": PLAN_VERSION, **asdict(header)})
-
-
-def end_line(end: PlanEnd) -> bytes:
-    """The end as its line of the file."""
-    return canonical({"kind": "end", "items": end.items, "id": end.plan_id, "sha256": end.sha256})
-
-
-def seal(lines: Iterable[bytes]) -> PlanEnd:
-    """The end that belongs to a header line and item lines."""
-    digest, count = hashlib.sha256(), -1
-    for line in lines:
-        digest.update(line)
-        count += 1
-    return _end_of(digest.hexdigest(), count)
-
-
-def verify(lines: Iterable[bytes]) -> tuple[PlanHeader, PlanEnd]:
-    """Read a whole plan and answer its header and end. Raises ``PlanInvalidError`` for anything that is not, byte
-    for byte, what was written."""
-    digest, items = hashlib.sha256(), 0
-    header: PlanHeader | None = None
-    found_end: bytes | None = None
-    for number, line in enumerate(lines, start=1):
-        if found_end is not None:
-            raise PlanInvalidError(f"line {number} comes after the end of the plan", remedy=_REMAKE)
-        if not line.endswith(b"\n"):
-            raise PlanInvalidError(f"line {number} is cut off", remedy="copy the file again, or " + _REMAKE)
-        if line.endswith(b"\r\n"):
-            raise PlanInvalidError(f"line {number} ends in CR LF: the file was converted", remedy=_REMAKE)
-        fields_ = _parse(line, number)
-        if header is None:
-            header = _header(fields_)
-        elif fields_.get("kind") == "item":
-            items += 1
-            _item(fields_, number)
-        elif fields_.get("kind") == "end":
-            found_end = line
-            continue
-        else:
-            raise PlanInvalidError(f"line {number} is neither an item nor the end", remedy=_REMAKE)
-        digest.update(line)
-    if header is None:
-        raise PlanInvalidError("the file is empty", remedy=_REMAKE)
-    if found_end is None:
-        raise PlanInvalidError(f"the file was cut short after {items} items", remedy="copy it again, or " + _REMAKE)
-    return header, _checked_end(found_end, _end_of(digest.hexdigest(), items))
-
-
-def items_of(lines: Iterable[bytes]) -> Iterator[PlanItem]:
-    """The items of a plan that was verified, one at a time."""
-    for number, line in enumerate(lines, start=1):
-        fields_ = _parse(line, number)
-        if fields_.get("kind") == "item":
-            yield _item(fields_, number)
-
-
-def _end_of(sha256: str, items: int) -> PlanEnd:
-    return PlanEnd(items=items, plan_id=f"rp-{sha256[:16]}", sha256=sha256)
-
-
-def _checked_end(line: bytes, expected: PlanEnd) -> PlanEnd:
-    if line == end_line(expected):
-        return expected
-    stated = _parse(line, expected.items + 2)
-    if stated.get("items") != expected.items:
-        why = f"it says {stated.get('items')} items but holds {expected.items}"
-    else:
-        why = f"it was changed after it was made (its content has the hash {expected.sha256[:12]}…)"
-    raise PlanInvalidError(why, remedy=_REMAKE)
-
-
-def _parse(line: bytes, number: int) -> dict[str, Any]:
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise PlanInvalidError(f"line {number} is not JSON", remedy=_REMAKE) from error
-    if not isinstance(value, dict):
-        raise PlanInvalidError(f"line {number} is not a JSON object", remedy=_REMAKE)
-    return value
-
-
-def _header(found: dict[str, Any]) -> PlanHeader:
-    if found.get("kind") != "plan":
-        raise PlanInvalidError("the file does not begin as a replay plan", remedy="name a file that replay plan wrote")
-    if found.get("version") != PLAN_VERSION:
-        raise PlanInvalidError(
-            f"the plan has version {found.get('version')}, this program reads version {PLAN_VERSION}", remedy=_REMAKE
-        )
-    values = {name: found[name] for name in found.keys() - {"kind", "version"}}
-    try:
-        prediction = dict(values.pop("prediction"))
-        prediction["undecodable_at"] = tuple(prediction["undecodable_at"])
-        return PlanHeader(**values, prediction=Prediction(**prediction))
-    except (KeyError, TypeError, ValueError) as error:
-        missing = sorted({f.name for f in fields(PlanHeader)} - found.keys())
-        what = f"its header lacks {', '.join(missing)}" if missing else "its header has unknown fields"
-        raise PlanInvalidError(what, remedy=_REMAKE) from error
-
-
-def _item(found: dict[str, Any], number: int) -> PlanItem:
-    try:
-        return PlanItem(**{name: found[name] for name in found.keys() - {"kind"}})
-    except (KeyError, TypeError) as error:
-        raise PlanInvalidError(f"line {number} is not an item of a plan", remedy=_REMAKE) from error
+    return ", ".join(name for name in _OF_THE_LETTER if getattr(found, name) != getattr(item, name))

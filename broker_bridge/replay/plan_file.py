@@ -9,16 +9,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from broker_bridge.core.replay_plan import (
-    PlanEnd,
-    PlanHeader,
-    PlanItem,
-    end_line,
-    header_line,
-    items_of,
-    seal,
-    verify,
-)
+from broker_bridge.core.plan_lines import end_line, header_line, items_of, seal, skipped_of, verify
+from broker_bridge.core.replay_plan import PlanEnd, PlanHeader, PlanItem, SkippedLetter
 from broker_bridge.errors import NotFoundError, PlanInvalidError, PlanRefusedError, ReplayError, UsageError
 
 
@@ -38,6 +30,10 @@ class Plan:
     def items(self) -> Iterator[PlanItem]:
         """The items in the order in which they are sent."""
         return items_of(self._lines())
+
+    def skipped(self) -> Iterator[SkippedLetter]:
+        """The letters that were selected and do not go back, in the order of their origins."""
+        return skipped_of(self._lines())
 
     def _lines(self) -> Iterator[bytes]:
         self._file.seek(0)
@@ -76,17 +72,18 @@ def open_plan(path: Path) -> Iterator[Plan]:
         yield plan
 
 
-def write_plan(path: Path, header: PlanHeader, item_lines: Iterable[bytes]) -> PlanEnd:
+def write_plan(path: Path, header: PlanHeader, lines: Iterable[bytes]) -> PlanEnd:
     """Write beside ``path``, flush to disk, then put in place: there is never half a plan under the name.
 
-    ``item_lines`` is walked once. Raises ``UsageError`` where the file exists: a plan is never overwritten.
+    ``lines`` are those of the items, then those of the skipped letters; walked once. Raises ``UsageError`` where the
+    file exists: a plan is never overwritten.
     """
     if path.exists():
         raise UsageError("the file exists already", where=str(path), remedy="name another with --out")
     partial = path.with_name(path.name + ".partial")
     try:
         with partial.open("wb") as file:
-            end = seal(_written(file, header_line(header), item_lines))
+            end = seal(_written(file, header_line(header), lines))
             file.write(end_line(end))
             file.flush()
             os.fsync(file.fileno())
@@ -97,9 +94,9 @@ def write_plan(path: Path, header: PlanHeader, item_lines: Iterable[bytes]) -> P
     return end
 
 
-def _written(file: BinaryIO, header: bytes, item_lines: Iterable[bytes]) -> Iterator[bytes]:
+def _written(file: BinaryIO, header: bytes, lines: Iterable[bytes]) -> Iterator[bytes]:
     file.write(header)
     yield header
-    for line in item_lines:
+    for line in lines:
         file.write(line)
         yield line

@@ -6,13 +6,14 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import BinaryIO
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO
 
 from broker_bridge.clock import Clock
 from broker_bridge.core.dead_letter import DeadLetter
 from broker_bridge.core.letters import LetterState, Selection
-from broker_bridge.core.replay_plan import PlanHeader, Prediction, item_line, plan_item
+from broker_bridge.core.plan_lines import item_line, skipped_line
+from broker_bridge.core.replay_plan import DEAD_LETTERS, PlanHeader, Prediction, plan_item, skipped_letter
 from broker_bridge.core.timestamps import rfc3339
 from broker_bridge.errors import ContractError, PlanRefusedError, UsageError
 from broker_bridge.message import TopicPartition
@@ -24,8 +25,8 @@ UNDECODABLE_LISTED = 20
 
 _SKIPPED = {
     LetterState.RESOLVED: "already_completed",
-    LetterState.STALE: "already_completed",
-    LetterState.DISCARDED: "already_completed",
+    LetterState.STALE: "stale",
+    LetterState.DISCARDED: "discarded",
     LetterState.SUPERSEDED: "superseded",
     LetterState.REPLAYING: "in_hand",
     LetterState.CONFLICT: "key_conflicts",
@@ -76,10 +77,13 @@ class Planner:
         counts: Counter[str] = Counter()
         undecodable_at: list[str] = []
         # One partition after the other: the items of one are sorted in memory, those of all need not be.
-        for tp in sorted(bounds):
-            spool.writelines(await self._items_of(tp, bounds[tp], wishes, counts, undecodable_at))
+        with tempfile.TemporaryFile() as skipped:
+            for tp in sorted(bounds):
+                spool.writelines(await self._items_of(tp, bounds[tp], wishes, counts, undecodable_at, skipped))
+            skipped.seek(0)
+            spool.writelines(skipped)
         spool.seek(0)
-        prediction = Prediction(**counts, undecodable_at=tuple(undecodable_at))
+        prediction = replace(Prediction(**dict[str, Any](counts)), undecodable_at=tuple(undecodable_at))
         return self._header(wishes, prediction, bounds, redrive)
 
     async def _items_of(
@@ -89,6 +93,7 @@ class Planner:
         wishes: PlanWishes,
         counts: Counter[str],
         undecodable_at: list[str],
+        skipped: BinaryIO,
     ) -> list[bytes]:
         lines: list[tuple[int, int, bytes]] = []
         async for batch in self._letters.browse(wishes.selection, bounds={tp: bounds}):
@@ -102,6 +107,8 @@ class Planner:
                 if heading == "to_replay":
                     line = item_line(plan_item(letter, namespace=self._route.topic))
                     lines.append((letter.origin.offset, letter.position.offset, line))
+                else:
+                    skipped.write(skipped_line(skipped_letter(letter, heading, namespace=self._route.topic)))
         return [line for _, _, line in sorted(lines)]
 
     def _heading(self, browsed: BrowsedLetter, wishes: PlanWishes) -> str:
@@ -160,7 +167,8 @@ class Planner:
             max_hops=route.max_hops,
             allow_expired=wishes.allow_expired,
             selection=wishes.selection.as_json(),
-            dead_letters_until={str(tp.partition): after for tp, (_, after) in sorted(bounds.items())},
+            source={"kind": DEAD_LETTERS, "topic": route.dead_letter_topic},
+            source_until={str(tp.partition): after for tp, (_, after) in sorted(bounds.items())},
             redrive_from={str(tp.partition): after for tp, after in sorted(redrive.items())},
             prediction=prediction,
         )

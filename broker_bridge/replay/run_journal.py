@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from broker_bridge.core.replay_plan import canonical
+from broker_bridge.core.plan_lines import canonical
 from broker_bridge.errors import ReplayError
 
 

@@ -170,7 +170,7 @@ class ReplayRunner:
             where = f"{topic}/{item.partition}/{item.offset}"
             if record is None:
                 raise PlanRefusedError(
-                    f"the dead letter of {item.origin} is gone from the log",
+                    f"the dead letter of {item.origin(self._route.topic)} is gone from the log",
                     where=where,
                     remedy="retention removed it; make a new plan of what is left",
                 )

@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker_bridge.core.replay_plan import (
-    PlanHeader,
-    PlanItem,
-    Prediction,
+from broker_bridge.core.plan_lines import (
     end_line,
     header_line,
     item_line,
     items_of,
     seal,
+    skipped_line,
+    skipped_of,
     verify,
 )
+from broker_bridge.core.replay_plan import PlanHeader, PlanItem, Prediction, SkippedLetter
 from broker_bridge.errors import NotFoundError, PlanInvalidError, PlanRefusedError, UsageError
 from broker_bridge.replay.plan_file import open_plan, write_plan
 
@@ -33,19 +33,23 @@ HEADER = PlanHeader(
     destination="payments.orders.placed.redrive",
     max_hops=3,
     allow_expired=False,
+    source={"kind": "dead_letters", "topic": "payments.orders.placed.dlq"},
     selection={"codes": ["target_rejected"]},
-    dead_letters_until={"0": 7},
+    source_until={"0": 7},
     redrive_from={"0": 0},
     prediction=Prediction(selected=3, to_replay=2, undecodable=1, undecodable_at=("d/0/4",)),
 )
 ITEMS = [
-    PlanItem(0, n, f"orders.placed/0/{n}", f"{n:032x}", "00" * 8, "abcdefabcdef", "target_rejected", 0, "01020304")
-    for n in range(3)
+    PlanItem(0, n, 0, n, f"{n:032x}", "00" * 8, "target_rejected", "abcdefabcdef", 0, "01020304") for n in range(3)
+]
+SKIPPED = [
+    SkippedLetter(0, 3, 0, 3, f"{3:032x}", "undecodable"),
+    SkippedLetter(0, 4, 0, 3, f"{3:032x}", "stale", "elsewhere"),
 ]
 
 
 def lines_of(header: PlanHeader = HEADER, items: list[PlanItem] = ITEMS) -> list[bytes]:
-    body = [header_line(header), *map(item_line, items)]
+    body = [header_line(header), *map(item_line, items), *map(skipped_line, SKIPPED)]
     return [*body, end_line(seal(body))]
 
 
@@ -54,7 +58,8 @@ def test_reads_back_what_was_written() -> None:
     header, end = verify(lines)
     assert header == HEADER
     assert list(items_of(lines)) == ITEMS
-    assert end.items == 3
+    assert list(skipped_of(lines)) == SKIPPED
+    assert (end.items, end.skipped) == (3, 2)
     assert end.plan_id == f"rp-{end.sha256[:16]}"
 
 
@@ -97,12 +102,12 @@ def test_lines_added_dropped_repeated_or_swapped_are_invalid(data: st.DataObject
     [
         (lambda raw: b"", "empty"),
         (lambda raw: raw[:-1], "cut off"),
-        (lambda raw: b"".join(raw.splitlines(keepends=True)[:-1]), "cut short after 3 items"),
+        (lambda raw: b"".join(raw.splitlines(keepends=True)[:-1]), "cut short after 5 letters"),
         (lambda raw: raw.replace(b'"by":"ada"', b'"by":"bob"'), "changed after it was made"),
         (lambda raw: raw.replace(b"\n", b"\r\n"), "CR LF"),
         (lambda raw: raw + b"{}\n", "after the end"),
-        (lambda raw: raw.replace(b'"version":1', b'"version":9'), "version 9"),
-        (lambda raw: raw.replace(b'"items":3', b'"items":2'), "says 2 items but holds 3"),
+        (lambda raw: raw.replace(b'"version":2', b'"version":9'), "version 9"),
+        (lambda raw: raw.replace(b'"items":3', b'"items":2'), "says 2 items and 2 skipped letters but holds 3 and 2"),
         (lambda raw: raw.replace(b'"why"', b'"wly"'), "lacks why"),
         (lambda raw: b"# a shopping list\n", "not JSON"),
         (lambda raw: b'{"kind":"other"}\n', "does not begin as a replay plan"),
