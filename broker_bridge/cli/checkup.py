@@ -19,6 +19,7 @@ from broker_bridge.cli.output import read_config
 from broker_bridge.config import BridgeConfig, HttpTarget, PythonTarget, RouteConfig, TopicTarget, config_warnings
 from broker_bridge.contracts.directory import SchemaDirectory
 from broker_bridge.errors import BridgeError, ConfigError, StoreError, ToolMissingError, TransportError
+from broker_bridge.replay.operations_log import topic_problems
 from broker_bridge.stack import prerequisites
 from broker_bridge.transport.base import TopicAdmin
 
@@ -119,7 +120,7 @@ async def kafka_findings(config: BridgeConfig) -> list[Finding]:
             found = [Finding("kafka", "ok", f"{config.kafka.bootstrap} answers, {count} topics")]
             for route in config.routes:
                 found += await topic_findings(admin, route)
-            return found
+            return [*found, *await operations_findings(admin, config.operations.topic)]
     except TimeoutError:
         detail = f"{config.kafka.bootstrap} did not answer within {SERVER_DEADLINE_S:.0f} s"
         return [Finding("kafka", "fail", detail, TransportError.default_remedy)]
@@ -160,6 +161,18 @@ async def topic_findings(admin: TopicAdmin, route: RouteConfig) -> list[Finding]
     present = [topic for topic, count in partitions.items() if count is not None]
     found += [Finding(check, "warn", unsafe) for unsafe in await admin.unsafe_settings(present)]
     return found or [Finding(check, "ok", f"{len(present)} topics, {source} partitions each in source and lanes")]
+
+
+async def operations_findings(admin: TopicAdmin, topic: str) -> list[Finding]:
+    """Whether what operators do is kept. A topic that is not there is no fault: the first action creates it."""
+    try:
+        problems = await topic_problems(admin, topic)
+        exists = (await admin.describe([topic]))[topic] is not None
+    except BridgeError as error:
+        return [Finding("operations", "warn", f"{topic} cannot be looked at: {error.detail}", error.remedy)]
+    if problems:
+        return [Finding("operations", "warn", problem) for problem in problems]
+    return [Finding("operations", "ok", f"{topic} keeps them" if exists else f"{topic} comes with the first action")]
 
 
 async def redis_findings(config: BridgeConfig) -> list[Finding]:

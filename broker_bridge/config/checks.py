@@ -12,7 +12,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from broker_bridge.config.explain import route_label
-from broker_bridge.config.model import BridgeConfig, KafkaSection, RedisSection, RegistrySection
+from broker_bridge.config.model import BridgeConfig, KafkaSection, OperationsSection, RedisSection, RegistrySection
 from broker_bridge.config.problems import Problem, shown
 from broker_bridge.config.route import HttpTarget, RouteConfig, TopicTarget
 from broker_bridge.config.types import host_of, is_loopback, split_address
@@ -36,11 +36,13 @@ def cross_problems(data: Mapping[str, Any], config: BridgeConfig | None, context
     if config is not None:
         routes = list(enumerate(config.routes))
         kafka, redis, registry = config.kafka, config.redis, config.registry
+        operations: OperationsSection | None = config.operations
     else:
         routes = list(_sound_routes(data, context))
         kafka = _sound(KafkaSection, data.get("kafka", {}), context)
         redis = _sound(RedisSection, data.get("redis", {}), context)
         registry = _sound(RegistrySection, data.get("registry", {}), context)
+        operations = _sound(OperationsSection, data.get("operations", {}), context)
     found: list[Problem] = []
     if kafka is not None:
         found += kafka_problems(kafka)
@@ -51,6 +53,8 @@ def cross_problems(data: Mapping[str, Any], config: BridgeConfig | None, context
     for index, route in routes:
         found += [*route_problems(index, route), *drain_problems(index, route, kafka)]
     found += between_routes(routes)
+    if operations is not None:
+        found += operations_problems(operations, routes)
     labelled = [p for p in found if len(p.path) > 1 and isinstance(p.path[1], int)]
     others = [p for p in found if p not in labelled]
     return [*others, *(replace(p, label=route_label(data, int(p.path[1])) or p.label) for p in labelled)]
@@ -245,6 +249,18 @@ def between_routes(routes: Iterable[NamedRoute]) -> Iterator[Problem]:
             yield Problem((*at, "group"), text, remedy="give one of them another group", value=repr(route.group))
         pairs.setdefault(pair, route.name)
         lanes.update(dict.fromkeys(_lanes(route), route.name))
+
+
+def operations_problems(operations: OperationsSection, routes: Iterable[NamedRoute]) -> Iterator[Problem]:
+    """A topic of operations that is also a route's: its records would be delivered, or mixed with events."""
+    for _, route in routes:
+        owned = [route.topic, *_lanes(route)]
+        owned += [route.output.topic] if route.output else []
+        owned += [route.target.topic] if isinstance(route.target, TopicTarget) else []
+        if operations.topic in owned:
+            text = f"is also a topic of route {route.name!r}: operations are not events"
+            place = ("operations", "topic")
+            yield Problem(place, text, remedy="give operations a topic of their own", value=repr(operations.topic))
 
 
 def _lanes(route: RouteConfig) -> list[str]:

@@ -31,12 +31,19 @@ class Action(enum.StrEnum):
 
     REPLAY_PLANNED = "replay_planned"
     REPLAY_STARTED = "replay_started"
+    REPLAY_PAUSE_REQUESTED = "replay_pause_requested"
     REPLAY_PAUSED = "replay_paused"
+    """By the run itself: it sends nothing more until it is told to go on."""
+    REPLAY_RESUME_REQUESTED = "replay_resume_requested"
     REPLAY_ENDED = "replay_ended"
     REPLAY_VERIFIED = "replay_verified"
     LETTERS_DISCARDED = "letters_discarded"
     LETTERS_IMPORTED = "letters_imported"
     LETTERS_EXPORTED = "letters_exported"
+
+
+REPORTS: Final = frozenset((Action.REPLAY_PAUSED, Action.REPLAY_ENDED, Action.REPLAY_VERIFIED))
+"""These say what is over already; the others are recorded before they begin."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)

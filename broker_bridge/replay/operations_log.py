@@ -10,15 +10,23 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from typing import Final, NamedTuple
 
-from broker_bridge.core.operation import Operation, OperationFilter, Unreadable, operation_value, read_operation
+from broker_bridge.core.operation import (
+    REPORTS,
+    Operation,
+    OperationFilter,
+    Unreadable,
+    operation_value,
+    read_operation,
+)
 from broker_bridge.errors import OperationUnrecordedError, TopicMissingError, TransportError
 from broker_bridge.message import OutgoingRecord, Position, TopicPartition
-from broker_bridge.transport.base import BatchProducer, LogReader, TopicSpec, Transport
+from broker_bridge.transport.base import BatchProducer, LogReader, TopicAdmin, TopicSpec, Transport
 from broker_bridge.worker.topics import safe
 
 DEFAULT_TOPIC: Final = "broker-bridge.operations"
 MOST_COPIES: Final = 3
 _PARTITION: Final = 0
+_KEPT: Final = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
 _CONTENT_TYPE: Final = ("content-type", b"application/json")
 
 UnreadableHook = Callable[[Position, str], None]
@@ -76,10 +84,11 @@ class OperationsLog:
             raise self._unrecorded(operation, answer) from answer
 
     async def read(
-        self, wanted: OperationFilter | None = None, *, unreadable: UnreadableHook | None = None
+        self, wanted: OperationFilter | None = None, *, start: int = 0, unreadable: UnreadableHook | None = None
     ) -> AsyncGenerator[Operation, None]:
         """The wanted operations, oldest first, as far as the topic reaches now; none where there is no topic.
 
+        ``start`` is the first offset to look at, for who has read what is before it.
         Records that are no operation are told to ``unreadable`` and passed over. Raises ``TransportError``.
         """
         wanted = wanted or OperationFilter()
@@ -87,7 +96,7 @@ class OperationsLog:
         if extent is None:
             return
         partition = TopicPartition(self.topic, _PARTITION)
-        first = extent.first
+        first = max(extent.first, start)
         if wanted.since_ms is not None:
             found = await self._reader.offsets_at([self.topic], timestamp_ms=max(0, wanted.since_ms))
             first = max(first, found[partition])
@@ -136,10 +145,28 @@ class OperationsLog:
             await admin.stop()
 
     def _unrecorded(self, operation: Operation, error: TransportError) -> OperationUnrecordedError:
-        return OperationUnrecordedError(f"{operation.action} could not be recorded: {error}", where=self.topic)
+        remedy = "what was done stands; have Kafka take records of this topic" if operation.action in REPORTS else ""
+        return OperationUnrecordedError(
+            f"{operation.action} could not be recorded: {error}", where=self.topic, remedy=remedy
+        )
 
 
 def operations_topic(name: str, *, replication: int) -> TopicSpec:
     """The topic as it must be: everything kept for ever, in one order."""
-    kept = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
-    return TopicSpec(name, 1, replication, {**kept, **safe(replication)})
+    return TopicSpec(name, 1, replication, {**_KEPT, **safe(replication)})
+
+
+async def topic_problems(admin: TopicAdmin, name: str) -> list[str]:
+    """What of the topic, as it is, would lose operations or their order, one sentence each; empty where it is sound or
+    does not exist yet. Raises ``TransportError``."""
+    count = (await admin.describe([name]))[name]
+    if count is None:
+        return []
+    found = await admin.unsafe_settings([name])
+    if count != 1:
+        found.append(f"{name}: has {count} partitions, but only partition {_PARTITION} is used; make it with one")
+    settings = await admin.settings(name)
+    for setting, wanted in _KEPT.items():
+        if settings.get(setting) != wanted:
+            found.append(f"{name}: {setting} is {settings.get(setting)}; set it to {wanted}, or operations are lost")
+    return found

@@ -133,6 +133,9 @@ class TopicAdmin(Protocol):
     async def broker_count(self) -> int:
         """How many brokers the cluster has: no topic can have more copies."""
 
+    async def settings(self, topic: str) -> Mapping[str, str]:
+        """The topic's settings by Kafka's names, those it was created with at least. Raises ``TransportError``."""
+
     async def unsafe_settings(self, topics: Sequence[str]) -> list[str]:
         """What about these topics would break the guarantee (invariant I26), one sentence each; empty where sound."""
 

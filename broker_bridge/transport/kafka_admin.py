@@ -79,6 +79,10 @@ class KafkaAdmin:
         """See ``TopicAdmin.broker_count``."""
         return len(await self._brokers())
 
+    async def settings(self, topic: str) -> Mapping[str, str]:
+        """See ``TopicAdmin.settings``."""
+        return (await self._settings_of([topic]))[topic]
+
     async def unsafe_settings(self, topics: Sequence[str]) -> list[str]:
         """See ``TopicAdmin.unsafe_settings``: enough replicas must have a record before it is acknowledged."""
         known = await self._known()

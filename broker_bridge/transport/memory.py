@@ -181,7 +181,9 @@ class MemoryAdmin:
             count = self._log.partition_count(spec.name)
             if count is not None and count < spec.partitions:
                 raise TransportError(f"the topic has {count} partitions, {spec.partitions} are needed", where=spec.name)
-        return [spec.name for spec in topics if self._log.create_topic(spec.name, spec.partitions)]
+        created = [spec for spec in topics if self._log.create_topic(spec.name, spec.partitions)]
+        self._log.topic_settings.update({spec.name: spec.settings for spec in created})
+        return [spec.name for spec in created]
 
     async def describe(self, topics: Sequence[str]) -> dict[str, int | None]:
         """See ``TopicAdmin.describe``."""
@@ -197,6 +199,11 @@ class MemoryAdmin:
         """See ``TopicAdmin.broker_count``."""
         self._log.check_available()
         return 1
+
+    async def settings(self, topic: str) -> Mapping[str, str]:
+        """See ``TopicAdmin.settings``."""
+        self._log.check_available()
+        return self._log.topic_settings.get(topic, {})
 
     async def unsafe_settings(self, topics: Sequence[str]) -> list[str]:
         """See ``TopicAdmin.unsafe_settings``: memory has no replicas to lose."""

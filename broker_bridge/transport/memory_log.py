@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
 
@@ -67,6 +67,8 @@ class MemoryLog:
         self.max_record_bytes = max_record_bytes
         self.ack_after_ms: dict[str, int] = {}
         """By topic: how long the acknowledgement of a record takes, and of whatever is sent in one batch with it."""
+        self.topic_settings: dict[str, Mapping[str, str]] = {}
+        """What topics were created with; nothing acts on it."""
         self.committed: dict[str, dict[TopicPartition, int]] = {}
         self._groups: dict[str, MemoryGroup] = {}
         self._topics: dict[str, list[MemoryPartition]] = {}

@@ -162,6 +162,15 @@ async def ensure_creates_what_is_missing_and_leaves_the_rest(bench: Bench) -> No
 
 
 @check
+async def a_topic_keeps_the_settings_it_was_created_with(bench: Bench) -> None:
+    admin, name = await bench.admin(), f"{bench.lab.name}.kept"
+    await admin.ensure([TopicSpec(name, 1, 1, {"retention.ms": "-1"})])
+    await admin.ensure([TopicSpec(name, 1, 1, {"retention.ms": "1000"})])
+    assert (await admin.settings(name))["retention.ms"] == "-1"
+    assert await admin.broker_count() >= 1
+
+
+@check
 async def sound_topics_raise_no_alarm(bench: Bench) -> None:
     topic = await bench.topic()
     assert await (await bench.admin()).unsafe_settings([topic, f"{topic}.nowhere"]) == []

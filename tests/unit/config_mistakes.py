@@ -311,6 +311,12 @@ BAD: list[tuple[str, str, str, str]] = [
         "give one of them another group",
     ),
     (
+        "operations among events",
+        '[operations]\ntopic = "orders.placed"\n' + ROUTE,
+        "line 2: operations.topic = 'orders.placed': is also a topic of route 'payments': operations are not events",
+        "give operations a topic of their own",
+    ),
+    (
         "lane name too long",
         ROUTE.replace("orders.placed", "t" * 240),
         f"line 4: route[payments].topic: its lane payments.{'t' * 31}… is 257 characters long; Kafka allows 249",

@@ -11,7 +11,8 @@ from replay_world import START_MS, ManualClock
 from broker_bridge.core.operation import Action, Operation, OperationFilter
 from broker_bridge.errors import DeliveryTimeoutError, OperationUnrecordedError, TransportError
 from broker_bridge.message import OutgoingRecord, Position, TopicPartition
-from broker_bridge.replay.operations_log import Extent, OperationsLog
+from broker_bridge.replay.operations_log import Extent, OperationsLog, topic_problems
+from broker_bridge.transport.base import TopicSpec
 from broker_bridge.transport.memory import MemoryLog, MemoryTransport
 
 TOPIC = "ops"
@@ -146,3 +147,23 @@ async def test_the_record_is_json_for_whoever_reads_it(log: OperationsLog, kafka
     assert record.timestamp_ms == START_MS
     found = json.loads(record.value or b"")
     assert (found["version"], found["action"], found["counts"]) == (1, "replay_started", {"items": 42})
+
+
+async def test_the_end_of_an_action_stands_though_it_is_not_recorded(log: OperationsLog, kafka: MemoryLog) -> None:
+    kafka.available = False
+    with pytest.raises(OperationUnrecordedError, match="could not be recorded") as caught:
+        await log.record(operation(0, Action.REPLAY_ENDED))
+    assert "what was done stands" in caught.value.remedy
+
+
+async def test_a_topic_that_would_lose_operations_is_told(log: OperationsLog, kafka: MemoryLog) -> None:
+    admin = MemoryTransport(ManualClock(), log=kafka).admin()
+    assert await topic_problems(admin, TOPIC) == [], "the first action creates it"
+    await log.record(operation())
+    assert await topic_problems(admin, TOPIC) == []
+    await admin.ensure([TopicSpec("by-hand", 3, 1, {"cleanup.policy": "compact", "retention.bytes": "-1"})])
+    assert await topic_problems(admin, "by-hand") == [
+        "by-hand: has 3 partitions, but only partition 0 is used; make it with one",
+        "by-hand: cleanup.policy is compact; set it to delete, or operations are lost",
+        "by-hand: retention.ms is None; set it to -1, or operations are lost",
+    ]
