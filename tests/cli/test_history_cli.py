@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -91,3 +92,18 @@ async def topic_settings(bootstrap: str, topic: str) -> dict[str, str]:
     finally:
         await admin.close()
     return {entry[0]: entry[1] for answer in answers for resource in answer.resources for entry in resource[4]}
+
+
+def test_help_has_an_example_and_imports_no_client(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", *COMMAND, "--help"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=DEADLINE_S,
+    )
+    assert done.returncode == 0
+    assert "Example:" in done.stdout
+    assert "Exit status:" in done.stdout
+    for heavy in ("aiokafka", "redis", "fastavro", "pydantic"):
+        assert not re.search(rf"\| +{heavy}\b", done.stderr), heavy
