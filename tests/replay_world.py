@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 
 from broker_bridge import headers as h
@@ -21,10 +22,12 @@ from broker_bridge.core.claim import (
 )
 from broker_bridge.core.dead_letter import Failure, write_dead_letter
 from broker_bridge.core.identity import claim_key, payload_fingerprint, replay_tag
+from broker_bridge.core.reconcile import BookEntry, Reconciliation, TargetLine, Terms
 from broker_bridge.core.retry_record import write_retry
 from broker_bridge.idempotency.base import IdempotencyStore
 from broker_bridge.idempotency.memory import MemoryStore
 from broker_bridge.message import Header, OutgoingRecord, Position, Record, TopicPartition
+from broker_bridge.replay.reconciler import Reconciler
 from broker_bridge.replay.route import ReplayRoute
 from broker_bridge.transport.base import BatchProducer, LogReader, TopicSpec, Transport
 from broker_bridge.transport.memory import MemoryTransport
@@ -192,10 +195,10 @@ class World:
         held = await self.claim(record)
         assert held is not None
         if copy:
-            await self.park(record)
+            await self.park(record, first_failure_ms=self.clock.now_ms())
         await self._settle(held(SettleKind.RETRY, attempt=1))
 
-    async def park(self, record: Record) -> None:
+    async def park(self, record: Record, *, first_failure_ms: int | None = None) -> None:
         outgoing = write_retry(
             record,
             topic=self.route.retry_topics[0],
@@ -205,7 +208,7 @@ class World:
             attempt=1,
             due_ms=0,
             now_ms=self.clock.now_ms(),
-            first_failure_ms=None,
+            first_failure_ms=first_failure_ms,
         )
         await self.write([outgoing])
 
@@ -250,3 +253,21 @@ class World:
             skipped += not done
         await self.commit_all(self.route.redrive_topic)
         return completed, died, skipped
+
+
+def reconcile(
+    books: Iterable[BookEntry],
+    log: Iterable[TargetLine],
+    *,
+    topic: str,
+    covers: Callable[[Position], bool] | None = None,
+    is_ordered: bool = True,
+    terms: Terms = Terms(),  # noqa: B008
+) -> Reconciliation:
+    """Both sides of the books, compared."""
+    with closing(Reconciler(topic)) as reconciler:
+        for entry in books:
+            reconciler.enter(entry)
+        for line in log:
+            reconciler.line(line, covers)
+        return reconciler.compare(terms, is_ordered=is_ordered)

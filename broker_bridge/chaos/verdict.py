@@ -19,11 +19,10 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from broker_bridge.chaos.evidence import OK, Delivery, Effect, Evidence, Sent, What
-from broker_bridge.core.audit import Outcome
+from broker_bridge.core.audit import OPEN, Outcome
 from broker_bridge.core.reconcile import BookEntry
 
 LISTED = 20
-_OPEN = frozenset({Outcome.PENDING, Outcome.IN_RETRY, Outcome.IN_PROGRESS})
 _LEASE_SLACK = 0.9
 """A lease is granted a moment before the worker hears of it."""
 
@@ -173,7 +172,7 @@ def _judge_entry(case: _Case, sent: Sent, entry: BookEntry, terms: Terms, verdic
     done = sent.key in case.effects
     # Where Redis lost the claim's end, the dead letter itself is the proof.
     has_letter = bool(case.lost_writes) and not done and entry.position in case.evidence.letters
-    if entry.outcome in _OPEN:
+    if entry.outcome in OPEN:
         verdict.object("not settled (I1)", f"{sent.key} at {entry.position}: {entry.outcome.value}")
     elif entry.outcome is Outcome.DEAD or has_letter:
         if sent.kind not in terms.dead_kinds | terms.may_die:

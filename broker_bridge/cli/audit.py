@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 @click.option("--since", metavar="TIME", help='Records at or after: "2026-11-24T08:00:00Z", or "2h" ago.')
 @click.option("--until", metavar="TIME", help="Records before.")
 @click.option("--expect-drained", is_flag=True, help="Also nothing may be pending, in retry or in progress.")
+@click.option("--allow-forgotten", is_flag=True, help="Records older than claims are kept are no objection.")
 @click.option("--outputs", is_flag=True, help="Also every completed record must have its result.")
 @click.option(
     "--target-log",
@@ -46,14 +49,16 @@ def command(
     since: str | None,
     until: str | None,
     expect_drained: bool,
+    allow_forgotten: bool,
     outputs: bool,
     target_log: Path | None,
     as_json: bool,
 ) -> ExitCode:
     """Account for every record of a route's source topic.
 
-    Each is completed, dead (its dead letter was seen), a duplicate, pending, in retry or in progress; what is none of
-    these is unaccounted and listed. Changes nothing; may run beside the workers.
+    Each is completed, a duplicate, dead (its dead letter was seen), expired (it died of its own deadline), discarded,
+    stale, pending, parked, in retry or in progress; what is none of these is unaccounted and listed with the command
+    that mends it. Forgotten is what is older than claims are kept. Changes nothing; may run beside the workers.
 
     The lines of --target-log need "key" (the idempotency key); "kind" (applied, repeat, refused, fenced), "attempt",
     "crashes", "replay_id" and "origin" are used where they are there. Every completed record must be applied, nothing
@@ -83,10 +88,10 @@ def command(
         until_ms=moment_ms(until, now_ms=now_ms, option="--until"),
     )
     report, target = run_async(_audit(config, route_name, wanted, outputs=outputs, target_log=target_log))
-    against = objections(report, target, expect_drained=expect_drained)
-    result = audit_result(report, target, against=against)
-    groups = suggester(config, config_path, report.route)("dlq", "groups")
-    emit(result, human=lambda console: print_audit(console, report, target, against=against, groups=groups))
+    against = objections(report, target, expect_drained=expect_drained, allow_forgotten=allow_forgotten)
+    suggest = suggester(config, config_path, report.route)
+    result = audit_result(report, target, against=against, suggest=suggest)
+    emit(result, human=lambda console: print_audit(console, report, target, against=against, suggest=suggest))
     return ExitCode.NO if against else ExitCode.OK
 
 
@@ -94,23 +99,29 @@ async def _audit(
     config: BridgeConfig, route_name: str | None, wanted: AuditRange, *, outputs: bool, target_log: Path | None
 ) -> tuple[AuditReport, Reconciliation | None]:
     from broker_bridge.cli.progress import Progress
-    from broker_bridge.core.reconcile import BookEntry, reconcile
+    from broker_bridge.core.reconcile import Terms
     from broker_bridge.replay.audit import Auditor
+    from broker_bridge.replay.reconciler import Reconciler
     from broker_bridge.replay.target_log import read_target_log
 
-    entries: list[BookEntry] = []
     async with open_scope(config, route_name) as scope:
         auditor = Auditor(reader=scope.reader, store=scope.store, route=scope.route)
-        with Progress("auditing", unit="records") as progress:
-            report = await auditor.audit(
-                wanted,
-                outputs=outputs,
-                on_entry=entries.append if target_log is not None else None,
-                progress=lambda done, total: progress.update(done, total=total),
-            )
-    if target_log is None:
-        return report, None
-    # After the books: what they call completed is in the log by now, whatever the target went on to do.
-    log, route = read_target_log(target_log), scope.route
-    target = reconcile(entries, log, topic=route.topic, covers=report.covers, is_ordered=route.keeps_order)
-    return report, target
+        with closing(Reconciler(scope.route.topic)) as reconciler:
+            with Progress("auditing", unit="records") as progress:
+                report = await auditor.audit(
+                    wanted,
+                    outputs=outputs,
+                    on_entry=reconciler.enter if target_log is not None else None,
+                    progress=lambda done, total: progress.update(done, total=total),
+                )
+            if target_log is None:
+                return report, None
+            # After the books: what they call completed is in the log by now, whatever the target went on to do.
+            for line in read_target_log(target_log):
+                reconciler.line(line, report.covers)
+            if reconciler.needs_newer:
+                async for entry in auditor.newer(report):
+                    reconciler.enter(entry)
+            terms = Terms(is_whole=report.is_whole)
+            is_ordered = scope.route.keeps_order
+            return report, await asyncio.to_thread(reconciler.compare, terms, is_ordered=is_ordered)

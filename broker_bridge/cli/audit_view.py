@@ -2,39 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from broker_bridge.cli.output import table
-from broker_bridge.core.audit import Outcome
+from broker_bridge.core.audit import Listing, Outcome
+from broker_bridge.core.duration import format_duration
 from broker_bridge.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from broker_bridge.cli.operator_scope import Suggest
     from broker_bridge.core.reconcile import Discrepancy, Reconciliation
     from broker_bridge.replay.audit import AuditReport
 
 LISTED = 10
-_SIDES = ("missing", "extra", "unexplained", "disordered", "uncertain")
+_SIDES = ("missing", "extra", "late", "unexplained", "disordered", "uncertain")
+_COUNTS = (
+    "lines", "applied", "repeats", "repeats_explained", "told_again", "refused", "fenced", "forced", "unsettled",
+    "foreign",
+)  # fmt: skip
 
 
-def objections(report: AuditReport, target: Reconciliation | None, *, expect_drained: bool) -> list[str]:
+def objections(
+    report: AuditReport, target: Reconciliation | None, *, expect_drained: bool, allow_forgotten: bool
+) -> list[str]:
     """Why what was asked for does not close; empty where it does."""
     books = report.books
     found = [] if books.adds_up else ["the audit itself does not add up"]
     if unaccounted := books.total(Outcome.UNACCOUNTED):
         found.append(f"{unaccounted:,} unaccounted")
+    if (forgotten := books.total(Outcome.FORGOTTEN)) and not allow_forgotten:
+        found.append(f"{forgotten:,} forgotten")
     if expect_drained and not books.drained:
         found.append("not drained")
-    if report.outputs is not None and (missing := len(report.outputs.missing())):
+    if report.outputs is not None and (missing := len(report.outputs.missing)):
         found.append(f"{missing:,} results missing")
     if target is not None and not target.balanced:
         found.append("the target's log disagrees")
     return found
 
 
-def audit_result(report: AuditReport, target: Reconciliation | None, *, against: list[str]) -> dict[str, Any]:
+def audit_result(
+    report: AuditReport, target: Reconciliation | None, *, against: list[str], suggest: Suggest
+) -> dict[str, Any]:
     """Everything as JSON types."""
     books = report.books
     result: dict[str, Any] = {
@@ -57,17 +68,20 @@ def audit_result(report: AuditReport, target: Reconciliation | None, *, against:
             }
             for tp in sorted(report.start)
         ],
-        "unaccounted_records": [{**one._asdict(), "position": str(one.position)} for one in books.unaccounted],
+        "unaccounted_records": [
+            {**one._asdict(), "position": str(one.position), "command": suggest(*one.command)}
+            for one in books.unaccounted
+        ],
         "outputs": None,
         "target": None,
     }
     if report.outputs is not None:
-        missing = report.outputs.missing()
+        missing = report.outputs.missing
         result["outputs"] = {
-            "expected": len(report.outputs.expected),
-            "seen": report.outputs.seen.total(),
+            "expected": report.outputs.expected,
+            "seen": report.outputs.seen,
             "missing": len(missing),
-            "missing_for": [str(position) for position in missing[:100]],
+            "missing_for": [str(position) for position in missing.kept[:100]],
             "repeated": report.outputs.repeated,
             "unexpected": report.outputs.unexpected,
         }
@@ -77,20 +91,19 @@ def audit_result(report: AuditReport, target: Reconciliation | None, *, against:
 
 
 def _target_json(target: Reconciliation) -> dict[str, Any]:
-    names = ("lines", "applied", "repeats", "repeats_explained", "refused", "fenced", "unsettled", "foreign")
-    counts: dict[str, Any] = {name: getattr(target, name) for name in names}
+    counts: dict[str, Any] = {name: getattr(target, name) for name in _COUNTS}
     for side in _SIDES:
-        found: Sequence[Discrepancy] = getattr(target, side)
+        found: Listing[Discrepancy] = getattr(target, side)
         counts[side] = len(found)
         counts[f"{side}_list"] = [
             {"key": one.key, "position": str(one.position) if one.position else None, "line": one.line, "why": one.why}
-            for one in found[:100]
+            for one in found.kept[:100]
         ]
     return {"balanced": target.balanced, **counts}
 
 
 def print_audit(
-    console: Console, report: AuditReport, target: Reconciliation | None, *, against: list[str], groups: str
+    console: Console, report: AuditReport, target: Reconciliation | None, *, against: list[str], suggest: Suggest
 ) -> None:
     """The same for people: one table, then only what needs a person, then the verdict."""
     books = report.books
@@ -106,8 +119,15 @@ def print_audit(
     if report.not_in_log:
         _say(console, f"{report.not_in_log:,} records are not in the log any more and were not audited.")
     for one in books.unaccounted[:LISTED]:
-        _say(console, f"\nunaccounted {one.position}: {one.why}\n  help: {one.remedy}")
+        _say(console, f"\nunaccounted {one.position}: {one.why}\n  help: {one.remedy}:\n  {suggest(*one.command)}")
     _more(console, books.total(Outcome.UNACCOUNTED))
+    if forgotten := books.total(Outcome.FORGOTTEN):
+        younger = format_duration(report.forgotten_after_ms)
+        _say(
+            console,
+            f"\n{forgotten:,} are older than their claims are kept, and nothing else tells what became of them.\n"
+            f"  help: audit a younger range: {suggest('audit', '--since', younger)}",
+        )
     if report.outputs is not None:
         _print_outputs(console, report)
     if target is not None:
@@ -116,7 +136,7 @@ def print_audit(
     total = " + ".join(f"{books.total(o):,} {o.value.replace('_', ' ')}" for o in shown if books.total(o)) or "0"
     console.print(f"\n{verdict}: {books.produced.total():,} produced = {total}.", style="bold", soft_wrap=True)
     if books.total(Outcome.DEAD):
-        _say(console, f"What the dead letters say: {groups}")
+        _say(console, f"What the dead letters say: {suggest('dlq', 'groups')}")
 
 
 def _row(produced: int, counts: list[int]) -> list[str]:
@@ -126,13 +146,13 @@ def _row(produced: int, counts: list[int]) -> list[str]:
 def _print_outputs(console: Console, report: AuditReport) -> None:
     tally = report.outputs
     assert tally is not None
-    missing = tally.missing()
+    missing = tally.missing
     _say(
         console,
-        f"\nResults: {tally.seen.total():,} read for {len(tally.expected):,} completed records; "
+        f"\nResults: {tally.seen:,} read for {tally.expected:,} completed records; "
         f"{len(missing):,} missing, {tally.repeated:,} repeated (same id), {tally.unexpected:,} of other records.",
     )
-    for position in missing[:LISTED]:
+    for position in missing.kept[:LISTED]:
         _say(console, f"  no result for {position}")
     _more(console, len(missing))
 
@@ -141,21 +161,23 @@ def _print_target(console: Console, target: Reconciliation) -> None:
     _say(
         console,
         f"\nTarget: {target.applied:,} keys applied in {target.lines:,} lines; {target.repeats:,} deliveries repeated "
-        f"({target.repeats_explained:,} announced), {target.refused:,} refused, {target.fenced:,} fenced.",
+        f"({target.repeats_explained:,} announced), {target.refused:,} refused, {target.fenced:,} fenced, "
+        f"{target.forced:,} forced by a replay.",
     )
     titles = {
         "missing": "completed, but the target never applied them",
         "extra": "applied, but the books say otherwise",
+        "late": "applied too late",
         "unexplained": "delivered again without a word",
         "disordered": "applied out of order",
         "uncertain": "dead letters whose effect was uncertain, and did happen",
     }
     for side, title in titles.items():
-        found: list[Discrepancy] = getattr(target, side)
+        found: Listing[Discrepancy] = getattr(target, side)
         if not found:
             continue
         _say(console, f"  {len(found):,} {title}:")
-        for one in found[:LISTED]:
+        for one in found.kept[:LISTED]:
             line = f" (line {one.line})" if one.line else ""
             _say(console, f"    {one.position or one.key}{line}: {one.why}")
         _more(console, len(found))

@@ -9,9 +9,17 @@ dead-letter topic and of the lanes after them. A worker acknowledges the copy fi
 commits::
 
     worker   copy acked ──► claim settled ──► offset committed
-    audit         committed offsets ──► claims ──► ends of lanes and dead letters
+    audit         committed offsets ──► claims ──► ends of lanes and dead letters ──► the target's own list
 
-so whatever a claim speaks of is inside what is read for it.
+so whatever a claim speaks of is inside what is read for it. That holds for every heading:
+
+* *discarded* and *stale* are words of the claim itself, written in one step with its end: one look, nothing to race.
+* *parked*, *in_retry*: the copy was acknowledged before the claim spoke of it. What the group had committed in the
+  lanes is read with the first offsets, so a copy that is taken up meanwhile still counts as the one that was to come.
+* *dead* and *expired* are one dead letter with one code or another, acknowledged before the claim names it.
+* *forgotten* needs that no claim was found, no letter, no copy, and an age that only grows: what is looked up later can
+  take a record out of it, never bring one in that has just been settled.
+* A target that answers when it has written its list down has every completed record in it when that is read, last.
 """
 
 from __future__ import annotations
@@ -19,27 +27,49 @@ from __future__ import annotations
 import enum
 import zlib
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
-from broker_bridge.core.claim import ClaimState, ClaimView, pack_origin, unpack_place
+from broker_bridge.core.claim import DISCARDED_DETAIL, STALE_DETAIL, ClaimState, ClaimView, pack_origin, unpack_place
+from broker_bridge.errors import DeadlinePassedError
 from broker_bridge.message import Position
+
+T = TypeVar("T")
+LISTED = 1_000
+"""How many of a kind are kept to be shown; all are counted."""
+LONGEST_MARGIN_MS = 3_600_000
 
 
 class Outcome(enum.StrEnum):
     """The headings of the books."""
 
     COMPLETED = "completed"
-    DEAD = "dead"
-    """A dead letter holds it, and was seen there."""
     DUPLICATE = "duplicate"
     """Another record has its idempotency key, and speaks for both."""
+    DEAD = "dead"
+    """A dead letter holds it, and was seen there."""
+    EXPIRED = "expired"
+    """A dead letter holds it: its own deadline was over before it could be handed over."""
+    DISCARDED = "discarded"
+    """An operator discarded its dead letter, for a reason that ``broker-bridge history`` tells."""
+    STALE = "stale"
+    """Its replay was turned away: a newer version of its record key had completed."""
     PENDING = "pending"
     """The group has not come to it yet."""
+    PARKED = "parked"
+    """A copy waits in a retry lane behind an earlier message of its key; it was never tried."""
     IN_RETRY = "in_retry"
     IN_PROGRESS = "in_progress"
+    FORGOTTEN = "forgotten"
+    """The group passed it so long ago that its claim may have run out: nothing can prove what became of it."""
     UNACCOUNTED = "unaccounted"
+
+
+OPEN = frozenset({Outcome.PENDING, Outcome.PARKED, Outcome.IN_RETRY, Outcome.IN_PROGRESS})
+"""Something is left to be done."""
+
+_ENDINGS = {STALE_DETAIL: Outcome.STALE, DISCARDED_DETAIL: Outcome.DISCARDED}
 
 
 class Doubt(enum.Enum):
@@ -69,25 +99,33 @@ class Letter(NamedTuple):
     code: str
 
 
+class Waiting(enum.IntEnum):
+    """What the lanes hold of a record that the group has not come to. The larger one counts."""
+
+    NOTHING = 0
+    PARKED = 1
+    """A copy of a message that was never tried."""
+    TRIED = 2
+
+
+class Evidence(NamedTuple):
+    """What was found for one record in doubt: its dead letters from the oldest on, its copy in the lanes, whether the
+    record named as ``InDoubt.original`` exists and has the same key."""
+
+    letters: Sequence[Letter] = ()
+    waiting: Waiting = Waiting.NOTHING
+    has_original: bool = False
+
+
 class Ruling(NamedTuple):
-    """What became of a record. ``why`` and ``remedy`` are set for the unaccounted, ``code`` for the dead."""
+    """What became of a record. ``why`` and ``remedy`` are set for the unaccounted, and ``command``, the arguments of
+    the ``broker-bridge`` command that mends it, where one does; ``code`` for the dead."""
 
     outcome: Outcome
     why: str = ""
     remedy: str = ""
     code: str = ""
-
-
-@dataclass(slots=True)
-class Evidence:
-    """What was found for the records in doubt, by their position in the source topic.
-
-    ``originals`` are the records, among those named as ``InDoubt.original``, that exist and have the same key.
-    """
-
-    letters: Mapping[Position, Collection[Letter]]
-    copies: Collection[Position]
-    originals: Collection[Position]
+    command: tuple[str, ...] = ()
 
 
 def unpack_origin(origin: bytes, topic: str) -> Position | None:
@@ -95,6 +133,13 @@ def unpack_origin(origin: bytes, topic: str) -> Position | None:
     if len(origin) != 16 or int.from_bytes(origin[:4], "big") != zlib.crc32(topic.encode()):
         return None
     return Position(topic, int.from_bytes(origin[4:8], "big"), int.from_bytes(origin[8:], "big"))
+
+
+def forgotten_after_ms(claim_ttl_ms: int) -> int:
+    """The age of a record, by its timestamp, from which its claim may have run out. Claims count from when they are
+    settled, which is later; the margin is for clocks of producers that are ahead. It errs to the side on which nobody
+    is told to execute again what may have completed."""
+    return claim_ttl_ms - min(LONGEST_MARGIN_MS, claim_ttl_ms // 10)
 
 
 def first_look(position: Position, claim: ClaimView | None, *, committed: int) -> Outcome | InDoubt:
@@ -108,7 +153,7 @@ def first_look(position: Position, claim: ClaimView | None, *, committed: int) -
         original = unpack_origin(claim.origin, position.topic)
         return InDoubt(position, Doubt.OTHER_ORIGIN, claim.state, original=original)
     if claim.state is ClaimState.COMPLETED:
-        return Outcome.COMPLETED
+        return _ENDINGS.get(claim.detail, Outcome.COMPLETED)
     if claim.state is ClaimState.DEAD:
         return InDoubt(position, Doubt.LETTER, claim.state, place=unpack_place(claim.detail))
     if passed:
@@ -116,79 +161,104 @@ def first_look(position: Position, claim: ClaimView | None, *, committed: int) -
     return Outcome.IN_RETRY if claim.state is ClaimState.RETRY else Outcome.IN_PROGRESS
 
 
-def second_look(case: InDoubt, evidence: Evidence, *, group: str, dead_letter_topic: str) -> Ruling:
-    """Decide a record in doubt."""
-    letters = evidence.letters.get(case.position, ())
+def second_look(case: InDoubt, found: Evidence, *, dead_letter_topic: str, may_be_forgotten: bool) -> Ruling:
+    """Decide a record in doubt. ``may_be_forgotten``: it is older than ``forgotten_after_ms``."""
     if case.doubt is Doubt.LETTER:
-        return _by_letter(case, letters, dead_letter_topic)
-    if case.position in evidence.copies:
-        return Ruling(Outcome.IN_PROGRESS if case.state is ClaimState.IN_PROGRESS else Outcome.IN_RETRY)
-    if letters:
+        return _by_letter(case, found.letters, dead_letter_topic)
+    if found.waiting:
+        if case.state is ClaimState.IN_PROGRESS:
+            return Ruling(Outcome.IN_PROGRESS)
+        return Ruling(Outcome.PARKED if found.waiting is Waiting.PARKED else Outcome.IN_RETRY)
+    if found.letters:
         # Before the claim's own word: Redis may have lost what it acknowledged (W3), the letter is still there.
-        return Ruling(Outcome.DEAD, code=next(iter(letters)).code)
+        return _dead(found.letters[-1])
     if case.doubt is Doubt.CARRIER:
-        return Ruling(
-            Outcome.UNACCOUNTED,
-            f"its claim is {_name(case.state)}, but no lane of the group holds a copy that could still come",
-            f"look at the retention of the lanes; the record itself is at {case.position} in the source topic",
+        return _unaccounted(
+            case,
+            f"its claim is {case.state.name if case.state else 'missing'}, but no lane of the group holds a copy that "
+            "could still come",
+            "look at the retention of the lanes; to send the record again from the source topic",
         )
     if case.doubt is Doubt.NO_CLAIM:
-        return Ruling(
-            Outcome.UNACCOUNTED, "the group has passed it, yet nothing says what became of it", _again(case, group)
+        if may_be_forgotten:
+            return Ruling(Outcome.FORGOTTEN)
+        return _unaccounted(
+            case,
+            "the group has passed it, yet nothing says what became of it",
+            "its target may know whether it was applied; to send the record again from the source topic",
         )
-    if case.original is not None and case.original in evidence.originals:
+    if found.has_original:
         return Ruling(Outcome.DUPLICATE)
     where = str(case.original) if case.original else "another topic"
-    return Ruling(
-        Outcome.UNACCOUNTED,
+    return _unaccounted(
+        case,
         f"its claim belongs to {where}, where no record with this key is",
-        "two routes of one group must not share a topic name; was the source topic made anew under old claims?",
+        "two routes of one group must not share a topic name; was the source topic made anew under old claims? To "
+        "execute the record although its key counts as seen (it stays listed here until that claim runs out)",
+        "--force",
     )
 
 
-def _by_letter(case: InDoubt, letters: Collection[Letter], dead_letter_topic: str) -> Ruling:
+def _by_letter(case: InDoubt, letters: Sequence[Letter], dead_letter_topic: str) -> Ruling:
     assert case.place is not None
     for letter in letters:
         if letter.place == case.place:
-            return Ruling(Outcome.DEAD, code=letter.code)
+            return _dead(letter)
     where = f"{dead_letter_topic}/{case.place[0]}/{case.place[1]}"
     others = ", ".join(f"{dead_letter_topic}/{letter.place[0]}/{letter.place[1]}" for letter in letters)
-    return Ruling(
-        Outcome.UNACCOUNTED,
+    return _unaccounted(
+        case,
         f"its claim names the dead letter {where}, which is not there"
         + (f"; another copy is {others}" if others else ""),
-        f"broker-bridge dlq show {others.partition(',')[0]}"
-        if others
-        else f"look at the retention of {dead_letter_topic}; the record itself is at {case.position}",
+        f"look at the retention of {dead_letter_topic}; to send the record again from the source topic",
     )
 
 
-def _again(case: InDoubt, group: str) -> str:
-    topic, partition, offset = case.position
-    return (
-        "with the workers stopped: kafka-consumer-groups.sh --reset-offsets --execute "
-        f"--group {group} --topic {topic}:{partition} --to-offset {offset} (claims skip what has completed)"
-    )
+def _dead(letter: Letter) -> Ruling:
+    return Ruling(Outcome.EXPIRED if letter.code == DeadlinePassedError.code else Outcome.DEAD, code=letter.code)
 
 
-def _name(state: ClaimState | None) -> str:
-    return "missing" if state is None else state.name
+def _unaccounted(case: InDoubt, why: str, remedy: str, *options: str) -> Ruling:
+    _, partition, offset = case.position
+    scope = ("--partition", str(partition), "--from-offset", str(offset), "--to-offset", str(offset + 1))
+    command = ("replay", "plan", "--source", "topic", *scope, *options, "--why", "unaccounted by the audit")
+    return Ruling(Outcome.UNACCOUNTED, why, remedy, command=command)
 
 
 class Unaccounted(NamedTuple):
-    """A record that the books cannot explain, for a person to look at."""
+    """A record that the books cannot explain, for a person to look at. ``command`` as in ``Ruling``."""
 
     position: Position
     key_hash: str
     why: str
     remedy: str
+    command: tuple[str, ...] = ()
+
+
+class Listing(Generic[T]):
+    """Things of which all are counted and the first ``LISTED`` kept: what there may be a million of."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.kept: list[T] = []
+
+    def add(self, one: T) -> None:
+        """One more."""
+        self.count += 1
+        if len(self.kept) < LISTED:
+            self.kept.append(one)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self.kept)
 
 
 @dataclass(slots=True)
 class Books:
-    """Counts by partition and heading. Of the unaccounted at most ``keep`` are listed, all are counted."""
+    """Counts by partition and heading. Of the unaccounted at most ``LISTED`` are listed, all are counted."""
 
-    keep: int = 1_000
     by_partition: dict[int, Counter[Outcome]] = field(default_factory=dict)
     unaccounted: list[Unaccounted] = field(default_factory=list)
     produced: Counter[int] = field(default_factory=Counter)
@@ -200,8 +270,8 @@ class Books:
     def enter(self, position: Position, ruling: Ruling, *, key_hash: str) -> None:
         """Put one record under its heading."""
         self.by_partition.setdefault(position.partition, Counter())[ruling.outcome] += 1
-        if ruling.outcome is Outcome.UNACCOUNTED and len(self.unaccounted) < self.keep:
-            self.unaccounted.append(Unaccounted(position, key_hash, ruling.why, ruling.remedy))
+        if ruling.outcome is Outcome.UNACCOUNTED and len(self.unaccounted) < LISTED:
+            self.unaccounted.append(Unaccounted(position, key_hash, ruling.why, ruling.remedy, ruling.command))
 
     def total(self, outcome: Outcome) -> int:
         """How many records are under a heading."""
@@ -221,39 +291,43 @@ class Books:
     @property
     def drained(self) -> bool:
         """Nothing is left to be done."""
-        return not any(self.total(open_) for open_ in (Outcome.PENDING, Outcome.IN_RETRY, Outcome.IN_PROGRESS))
+        return not any(self.total(outcome) for outcome in OPEN)
 
-    def balanced(self, *, expect_drained: bool) -> bool:
+    def balanced(self, *, expect_drained: bool = False, allow_forgotten: bool = False) -> bool:
         """Whether the books close."""
         settled = self.drained or not expect_drained
-        return self.adds_up and not self.total(Outcome.UNACCOUNTED) and settled
+        proven = allow_forgotten or not self.total(Outcome.FORGOTTEN)
+        return self.adds_up and not self.total(Outcome.UNACCOUNTED) and settled and proven
 
 
 @dataclass(slots=True)
 class OutputTally:
-    """Whether completed records have their results. Ids are those of the output events (``ce_id``)."""
+    """Whether completed records have their results. Ids are those of the output events (``ce_id``).
 
-    expected: dict[str, Position] = field(default_factory=dict)
-    seen: Counter[str] = field(default_factory=Counter)
+    ``expected`` and ``seen`` count ids of completed records and results read, ``repeated`` results beyond the first of
+    each id (at-least-once publishing, told apart by their equal ids), ``unexpected`` results that no completed record
+    of the audited range explains; ``missing`` are completed records without any result.
+    """
 
-    def expect(self, event_id: str | None, position: Position) -> None:
-        """A record completed: its result has an id made of the source event's id, or of its place."""
-        self.expected[f"{event_id or position}.out"] = position
+    expected: int = 0
+    seen: int = 0
+    repeated: int = 0
+    unexpected: int = 0
+    missing: Listing[Position] = field(default_factory=Listing)
 
-    def see(self, output_id: str | None) -> None:
-        """A result was read."""
-        self.seen[output_id or ""] += 1
+    def judge(self, position: Position | None, results: int) -> None:
+        """One id: the completed record that has it, if any, and how many results do."""
+        self.seen += results
+        if position is None:
+            self.unexpected += results
+            return
+        self.expected += 1
+        if results:
+            self.repeated += results - 1
+        else:
+            self.missing.add(position)
 
-    def missing(self) -> list[Position]:
-        """Completed records without any result."""
-        return sorted(position for output_id, position in self.expected.items() if not self.seen[output_id])
 
-    @property
-    def repeated(self) -> int:
-        """Results beyond the first of each id: at-least-once publishing, told apart by their equal ids."""
-        return sum(count - 1 for output_id, count in self.seen.items() if output_id in self.expected)
-
-    @property
-    def unexpected(self) -> int:
-        """Results that no completed record of the audited range explains."""
-        return sum(count for output_id, count in self.seen.items() if output_id not in self.expected)
+def output_id(event_id: str | None, position: Position) -> str:
+    """The id of a record's result: made of the source event's id, or of its place."""
+    return f"{event_id or position}.out"

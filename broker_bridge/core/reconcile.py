@@ -3,15 +3,18 @@
 The buffer promises at most one completed delivery a key, and that an effect can repeat only in its published windows
 (docs/reliability.md, W1–W5). In every such window the bridge says so on the request that repeats: ``bridge-attempt``
 above 1, ``bridge-crashes`` above 0, or a ``bridge-replay-id``. A repeat without such a word is one nobody warned of.
+
+What is decided here is decided for one idempotency key at a time (``judge_key``), then for one record key at a time
+(``judge_order``); who calls sorts both sides, so that neither need be in memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from broker_bridge.core.audit import Outcome
+from broker_bridge.core.audit import OPEN, Listing, Outcome
 from broker_bridge.errors import (
     CrashSuspectError,
     OutputInvalidError,
@@ -26,24 +29,31 @@ UNCERTAIN_CODES = frozenset(
 """Dead-letter codes that leave open whether the effect happened, and say so."""
 
 _DELIVERED = frozenset({"applied", "repeat", "refused"})
-_OPEN = frozenset({Outcome.PENDING, Outcome.IN_RETRY, Outcome.IN_PROGRESS})
+_GIVEN_UP = frozenset({Outcome.DISCARDED, Outcome.STALE})
+_FORCED = "#force:"
 
 
 class BookEntry(NamedTuple):
-    """One source record and its heading. ``code`` is the dead letter's error code."""
+    """One source record and its heading. ``code`` is the dead letter's error code, ``event_id`` the event's own id,
+    ``timestamp_ms`` the record's, ``deadline_ms`` that of its header, if any; ms since the epoch."""
 
     position: Position
     idempotency_key: str
     key: bytes | None
     outcome: Outcome
     code: str = ""
+    event_id: str | None = None
+    timestamp_ms: int = 0
+    deadline_ms: int | None = None
 
 
 class TargetLine(NamedTuple):
-    """One line of the target's log, in the order in which it acted. ``number`` is the line's, from 1.
+    """One line of the target's list, in the order in which it acted. ``number`` is the line's, from 1.
 
     ``kind``: ``applied`` (the effect happened), ``repeat`` (the target knew the key and did nothing again),
-    ``refused`` (it said no), ``fenced`` (it turned a stale token away). ``origin`` is None where the log has none.
+    ``refused`` (it said no), ``fenced`` (it turned a stale token away). ``origin`` is None where the list has none.
+    ``at_ms``: when, ms since the epoch. ``result_id``: the id of the event that says so; two lines with one are one
+    effect, told twice.
     """
 
     number: int
@@ -53,6 +63,8 @@ class TargetLine(NamedTuple):
     crashes: int = 0
     replay_id: str | None = None
     origin: Position | None = None
+    at_ms: int | None = None
+    result_id: str | None = None
 
     @property
     def is_explained(self) -> bool:
@@ -61,7 +73,7 @@ class TargetLine(NamedTuple):
 
 
 class Discrepancy(NamedTuple):
-    """Something the two sides do not agree on: the key, the record (if any), the line of the log (if any)."""
+    """Something the two sides do not agree on: the key, the record (if any), the line of the list (if any)."""
 
     key: str
     position: Position | None
@@ -71,101 +83,139 @@ class Discrepancy(NamedTuple):
 
 @dataclass(slots=True)
 class Reconciliation:
-    """The result. Everything that is a list of discrepancies but ``uncertain`` breaks the balance.
+    """The result. Every listing of discrepancies but ``uncertain`` breaks the balance.
 
-    ``applied`` counts keys, ``repeats`` the deliveries beyond the first of each key, explained ones included.
-    ``uncertain``: dead letters whose code says that the effect may have happened, and it did. ``unsettled``: applied,
-    but the buffer is not done with it yet.
+    ``applied`` counts keys, ``repeats`` the deliveries beyond the first of each key, explained ones included;
+    ``told_again`` lines that tell of an effect that was told before. ``forced`` counts executions that an operator's
+    forced replay asked for. ``uncertain``: dead letters whose code says that the effect may have happened (or that were
+    discarded or stale later), and it did. ``unsettled``: applied, but the buffer is not done with it yet. ``late``:
+    applied after the message's deadline, or longer after it was written than was allowed.
     """
 
     lines: int = 0
     applied: int = 0
     repeats: int = 0
     repeats_explained: int = 0
+    told_again: int = 0
     refused: int = 0
     fenced: int = 0
+    forced: int = 0
     unsettled: int = 0
     foreign: int = 0
-    missing: list[Discrepancy] = field(default_factory=list)
-    extra: list[Discrepancy] = field(default_factory=list)
-    unexplained: list[Discrepancy] = field(default_factory=list)
-    disordered: list[Discrepancy] = field(default_factory=list)
-    uncertain: list[Discrepancy] = field(default_factory=list)
+    missing: Listing[Discrepancy] = field(default_factory=Listing)
+    extra: Listing[Discrepancy] = field(default_factory=Listing)
+    late: Listing[Discrepancy] = field(default_factory=Listing)
+    unexplained: Listing[Discrepancy] = field(default_factory=Listing)
+    disordered: Listing[Discrepancy] = field(default_factory=Listing)
+    uncertain: Listing[Discrepancy] = field(default_factory=Listing)
 
     @property
     def balanced(self) -> bool:
         """Whether both sides tell the same story."""
-        return not (self.missing or self.extra or self.unexplained or self.disordered)
+        return not (self.missing or self.extra or self.late or self.unexplained or self.disordered)
 
 
-def reconcile(
-    books: Iterable[BookEntry],
-    log: Iterable[TargetLine],
-    *,
-    topic: str,
-    covers: Callable[[Position], bool] | None = None,
-    is_ordered: bool = True,
-) -> Reconciliation:
-    """Compare the books of one route with its target's log.
+class Terms(NamedTuple):
+    """What the target's list is held to. ``late_after_ms``: how long after a record was written it may be applied.
+    ``is_whole``: the books have every record there ever was; where they do not, a line that neither they nor its own
+    origin place is not theirs to judge, and is foreign."""
 
-    Lines whose ``origin`` is of another topic, or not covered by the books, are counted as ``foreign`` and left
-    alone. Beside a running worker the log must be read after the books. ``is_ordered``: the route keeps order per
-    record key, so first applications must follow offsets, replayed ones excepted.
+    late_after_ms: int | None = None
+    is_whole: bool = True
+
+
+class Applied(NamedTuple):
+    """The first application of a key whose order is to be looked at: its place in the log, its line."""
+
+    position: Position
+    number: int
+    key: str
+
+
+def base_key(key: str) -> str:
+    """The idempotency key without what a forced replay adds to it (``<original>#force:<plan id>``)."""
+    return key.rpartition(_FORCED)[0] or key
+
+
+def judge_key(
+    entries: Iterable[BookEntry], lines: Iterable[TargetLine], result: Reconciliation, terms: Terms
+) -> list[tuple[BookEntry, Applied]]:
+    """Compare what both sides have of one ``base_key``. ``lines`` in their order.
+
+    Returns the first applications whose order matters, those of replayed messages excepted.
     """
-    result = Reconciliation()
-    entries = _by_key(books)
-    first_applied, replayed = _read_log(log, topic, covers, entries, result)
-    result.applied = len(first_applied)
-    _compare(entries, first_applied, result)
-    if is_ordered:
-        _check_order(entries, first_applied, replayed, result)
-    return result
-
-
-def _by_key(books: Iterable[BookEntry]) -> dict[str, BookEntry]:
-    """The record that speaks for each key: duplicates give way to the one that holds the claim."""
-    entries: dict[str, BookEntry] = {}
-    for entry in books:
-        known = entries.get(entry.idempotency_key)
+    books: dict[str, BookEntry] = {}
+    for entry in entries:
+        known = books.get(entry.idempotency_key)
         if known is None or _rank(entry) < _rank(known):
-            entries[entry.idempotency_key] = entry
-    return entries
-
-
-def _rank(entry: BookEntry) -> int:
-    if entry.outcome is Outcome.COMPLETED:
-        return 0
-    return 2 if entry.outcome is Outcome.DUPLICATE else 1
-
-
-def _read_log(
-    log: Iterable[TargetLine],
-    topic: str,
-    covers: Callable[[Position], bool] | None,
-    entries: dict[str, BookEntry],
-    result: Reconciliation,
-) -> tuple[dict[str, TargetLine], set[str]]:
-    first_applied: dict[str, TargetLine] = {}
-    delivered: set[str] = set()
-    replayed: set[str] = set()
-    for line in log:
-        origin = line.origin
-        if origin is not None and (origin.topic != topic or (covers is not None and not covers(origin))):
-            result.foreign += 1
+            books[entry.idempotency_key] = entry
+    tallies: dict[str, _Tally] = {}
+    for line in lines:
+        tally = tallies.setdefault(line.key, _Tally())
+        tally.see(line, books.get(line.key), result)
+    for key, entry in books.items():
+        if entry.outcome is Outcome.COMPLETED and (key not in tallies or tallies[key].first is None):
+            why = "the buffer says completed, the target never applied it"
+            result.missing.add(Discrepancy(key, entry.position, None, why))
+    ordered: list[tuple[BookEntry, Applied]] = []
+    for key, tally in tallies.items():
+        if tally.first is None:
             continue
+        known = books.get(key)
+        _judge_applied(known, tally.first, books, result, terms)
+        if known is None:
+            continue
+        _judge_time(known, tally.first, terms.late_after_ms, result)
+        if not tally.replayed:
+            ordered.append((known, Applied(tally.first.origin or known.position, tally.first.number, key)))
+    return ordered
+
+
+def judge_order(applied: Iterable[Applied], result: Reconciliation) -> None:
+    """Look at the first applications of one record key of one partition, in the order of their lines: they must follow
+    the log."""
+    latest, number = -1, 0
+    for one in applied:
+        if one.position.offset < latest:
+            why = f"applied after offset {latest} of its record key (line {number})"
+            result.disordered.add(Discrepancy(one.key, one.position, one.number, why))
+        else:
+            latest, number = one.position.offset, one.number
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What the lines of one key said so far."""
+
+    first: TargetLine | None = None
+    delivered: bool = False
+    replayed: bool = False
+    told: set[str] = field(default_factory=set)
+
+    def see(self, line: TargetLine, entry: BookEntry | None, result: Reconciliation) -> None:
         result.lines += 1
         result.refused += line.kind == "refused"
         result.fenced += line.kind == "fenced"
-        if line.replay_id:
-            replayed.add(line.key)
+        self.replayed |= bool(line.replay_id)
         if line.kind not in _DELIVERED:
-            continue
-        if line.key in delivered:
-            _count_repeat(line, entries.get(line.key), result)
-        delivered.add(line.key)
-        if line.kind == "applied":
-            first_applied.setdefault(line.key, line)
-    return first_applied, replayed
+            return
+        if line.result_id is not None and line.result_id in self.told:
+            result.told_again += 1
+            return
+        if self.delivered:
+            _count_repeat(line, entry, result)
+        self.delivered = True
+        if line.result_id is not None:
+            self.told.add(line.result_id)
+        if line.kind == "applied" and self.first is None:
+            self.first = line
+
+
+def _rank(entry: BookEntry) -> int:
+    """The record that speaks for a key: duplicates give way to the one that holds the claim."""
+    if entry.outcome is Outcome.COMPLETED:
+        return 0
+    return 2 if entry.outcome is Outcome.DUPLICATE else 1
 
 
 def _count_repeat(line: TargetLine, entry: BookEntry | None, result: Reconciliation) -> None:
@@ -175,46 +225,46 @@ def _count_repeat(line: TargetLine, entry: BookEntry | None, result: Reconciliat
         return
     why = f"delivered again ({line.kind}) as if for the first time: attempt {line.attempt}, no crash, no replay"
     position = line.origin or (entry.position if entry else None)
-    result.unexplained.append(Discrepancy(line.key, position, line.number, why))
+    result.unexplained.add(Discrepancy(line.key, position, line.number, why))
 
 
-def _compare(entries: dict[str, BookEntry], applied: dict[str, TargetLine], result: Reconciliation) -> None:
-    for key, entry in entries.items():
-        if entry.outcome is Outcome.COMPLETED and key not in applied:
-            why = "the buffer says completed, the target never applied it"
-            result.missing.append(Discrepancy(key, entry.position, None, why))
-    for key, line in applied.items():
-        known = entries.get(key)
-        if known is None:
-            result.extra.append(Discrepancy(key, line.origin, line.number, "applied, but no record has this key"))
-        elif known.outcome in _OPEN:
-            result.unsettled += 1
-        elif known.outcome is not Outcome.COMPLETED:
-            _applied_yet_not_completed(known, line, result)
+def _judge_applied(
+    entry: BookEntry | None, line: TargetLine, books: Collection[str], result: Reconciliation, terms: Terms
+) -> None:
+    result.applied += 1
+    if entry is None and base_key(line.key) in books:
+        result.forced += 1
+    elif not terms.is_whole and line.origin is None and (entry is None or entry.outcome is Outcome.DUPLICATE):
+        result.foreign += 1
+    elif entry is None:
+        result.extra.add(Discrepancy(line.key, line.origin, line.number, "applied, but no record has this key"))
+    elif entry.outcome in OPEN:
+        result.unsettled += 1
+    elif entry.outcome not in (Outcome.COMPLETED, Outcome.FORGOTTEN):
+        _applied_yet_not_completed(entry, line, result)
 
 
 def _applied_yet_not_completed(entry: BookEntry, line: TargetLine, result: Reconciliation) -> None:
+    why = ""
     if entry.outcome is Outcome.DEAD and entry.code in UNCERTAIN_CODES:
         why = f"dead letter with {entry.code}: the effect was uncertain, and did happen"
-        result.uncertain.append(Discrepancy(entry.idempotency_key, entry.position, line.number, why))
+    elif entry.outcome in _GIVEN_UP:
+        why = f"its dead letter ended as {entry.outcome.value}, and the effect had happened before"
+    if why:
+        result.uncertain.add(Discrepancy(entry.idempotency_key, entry.position, line.number, why))
         return
     why = f"applied, but the buffer has it as {entry.outcome.value}" + (f" ({entry.code})" if entry.code else "")
-    result.extra.append(Discrepancy(entry.idempotency_key, entry.position, line.number, why))
+    result.extra.add(Discrepancy(entry.idempotency_key, entry.position, line.number, why))
 
 
-def _check_order(
-    entries: dict[str, BookEntry], applied: dict[str, TargetLine], replayed: set[str], result: Reconciliation
-) -> None:
-    latest: dict[tuple[int, bytes], tuple[int, int]] = {}
-    for key, line in applied.items():
-        entry = entries.get(key)
-        if entry is None or entry.key is None or key in replayed:
-            continue
-        position = line.origin or entry.position
-        lane = (position.partition, entry.key)
-        offset, number = latest.get(lane, (-1, 0))
-        if position.offset < offset:
-            why = f"applied after offset {offset} of its record key (line {number})"
-            result.disordered.append(Discrepancy(key, position, line.number, why))
-        else:
-            latest[lane] = (position.offset, line.number)
+def _judge_time(entry: BookEntry, line: TargetLine, late_after_ms: int | None, result: Reconciliation) -> None:
+    """A replay is late on purpose: it is not held to the deadline, nor are its repeats."""
+    if line.at_ms is None or line.replay_id:
+        return
+    why = ""
+    if entry.deadline_ms is not None and line.at_ms > entry.deadline_ms:
+        why = f"applied {line.at_ms - entry.deadline_ms:,} ms after its deadline"
+    elif late_after_ms is not None and line.at_ms > entry.timestamp_ms + late_after_ms:
+        why = f"applied {line.at_ms - entry.timestamp_ms:,} ms after it was written; {late_after_ms:,} ms are allowed"
+    if why:
+        result.late.add(Discrepancy(entry.idempotency_key, entry.position, line.number, why))

@@ -1,47 +1,41 @@
-"""The audit: reads a route's source topic whole and accounts for every record in it."""
+"""The audit: reads a route's source topic whole and accounts for every record in it, in memory that does not grow with
+it: counts are kept, and what needs a second look waits on disk."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass
 from typing import NamedTuple
 
-from broker_bridge import headers as h
+from broker_bridge.clock import Clock, SystemClock
 from broker_bridge.core.audit import (
     Books,
-    Doubt,
-    Evidence,
     InDoubt,
-    Letter,
     Outcome,
     OutputTally,
     Ruling,
     first_look,
+    forgotten_after_ms,
     second_look,
 )
-from broker_bridge.core.dead_letter import read_dead_letter
-from broker_bridge.core.identity import claim_key
 from broker_bridge.core.reconcile import BookEntry
 from broker_bridge.core.replay_plan import key_hash
 from broker_bridge.errors import AuditError, NotFoundError, OffsetOutOfRangeError, UsageError
 from broker_bridge.idempotency.base import IdempotencyStore
-from broker_bridge.message import Position, Record, TopicPartition
+from broker_bridge.message import Position, TopicPartition
+from broker_bridge.replay.audit_doubts import Doubts, Looked, look
+from broker_bridge.replay.audit_results import Results
 from broker_bridge.replay.claims import with_claims
 from broker_bridge.replay.route import ReplayRoute
 from broker_bridge.transport.base import LogReader
 
 Offsets = dict[TopicPartition, int]
-FETCH = 500
-
-
-class Looked(NamedTuple):
-    """What the audit keeps of a record: not its value."""
-
-    position: Position
-    claim_key: bytes
-    idempotency_key: str
-    key: bytes | None
-    event_id: str | None
+OnEntry = Callable[[BookEntry], None]
+Progress = Callable[[int, int], None]
+AT_ONCE = 500
+"""Rulings made before others get a turn."""
 
 
 class AuditRange(NamedTuple):
@@ -62,7 +56,9 @@ EVERYTHING = AuditRange()
 class AuditReport:
     """The books of one route over ``start`` ≤ offset < ``end``, and the results where they were asked for.
 
-    ``not_in_log`` counts offsets below the first one in the log: what retention removed cannot be audited.
+    ``not_in_log`` counts offsets below the first one in the log: what retention removed cannot be audited. ``is_whole``
+    where the range has every record that there ever was before ``end``. ``forgotten_after_ms``: older records may be
+    forgotten.
     """
 
     route: str
@@ -73,6 +69,8 @@ class AuditReport:
     books: Books
     outputs: OutputTally | None = None
     not_in_log: int = 0
+    is_whole: bool = True
+    forgotten_after_ms: int = 0
 
     def covers(self, position: Position) -> bool:
         """Whether a source record was in the audited range."""
@@ -80,60 +78,93 @@ class AuditReport:
         return tp in self.start and self.start[tp] <= position.offset < self.end[tp]
 
 
-@dataclass(slots=True)
-class _Findings:
-    """What the first pass leaves behind."""
+class _Findings(NamedTuple):
+    """What the first pass fills."""
 
     books: Books
-    outputs: OutputTally | None
-    in_doubt: list[tuple[InDoubt, Looked]] = field(default_factory=list)
+    doubts: Doubts
+    results: Results | None
+    on_entry: OnEntry | None
+
+    def enter(self, looked: Looked, ruling: Ruling) -> None:
+        """Put one record under its heading, everywhere."""
+        position, outcome = looked.position, ruling.outcome
+        self.books.enter(position, ruling, key_hash=key_hash(looked.key) if outcome is Outcome.UNACCOUNTED else "")
+        if self.results is not None and outcome is Outcome.COMPLETED:
+            self.results.expect(looked.event_id, position)
+        if self.on_entry is not None:
+            self.on_entry(_entry(looked, outcome, ruling.code))
 
 
 class Auditor:
     """Audits one route. ``reader`` and ``store`` are started by the caller."""
 
-    def __init__(self, *, reader: LogReader, store: IdempotencyStore, route: ReplayRoute) -> None:
+    def __init__(
+        self, *, reader: LogReader, store: IdempotencyStore, route: ReplayRoute, clock: Clock | None = None
+    ) -> None:
         self._reader = reader
         self._store = store
         self._route = route
+        self._clock = clock or SystemClock()
 
     async def audit(
         self,
         wanted: AuditRange = EVERYTHING,
         *,
         outputs: bool = False,
-        on_entry: Callable[[BookEntry], None] | None = None,
-        progress: Callable[[int, int], None] | None = None,
+        on_entry: OnEntry | None = None,
+        progress: Progress | None = None,
     ) -> AuditReport:
         """Account for every record. ``on_entry`` is called for each, in no particular order; ``progress`` with
         (records read, records in the range). Raises ``UsageError`` where ``outputs`` is asked of a route without,
-        ``AuditError`` where the log changed while it was read.
+        ``AuditError`` where the log changed while it was read, or the temporary file found no room.
         """
-        if outputs and self._route.output_topic is None:
-            raise UsageError("the route has no [route.output], so no results to look at", where=self._route.name)
+        route = self._route
+        if outputs and route.output_topic is None:
+            raise UsageError("the route has no [route.output], so no results to look at", where=route.name)
         start, end, not_in_log = await self._range(wanted)
-        committed = _known(await self._reader.group_offsets(self._route.group, [self._route.topic]))
-        lanes = [*self._route.retry_topics, self._route.redrive_topic]
-        lanes_committed = _known(await self._reader.group_offsets(self._route.group, lanes))
+        is_whole = wanted == EVERYTHING and not not_in_log
+        report = AuditReport(route.name, route.group, route.topic, start, end, Books(), None, not_in_log, is_whole)
+        report.forgotten_after_ms = forgotten_after_ms(route.claim_ttl_ms)
+        doubts, results = Doubts(self._reader, route), Results(route.topic) if outputs else None
+        with closing(doubts), closing(results or doubts):
+            await self._fill(report, _Findings(report.books, doubts, results, on_entry), progress)
+            if results is not None and route.output_topic is not None:
+                report.outputs = await results.tally(self._reader, route.output_topic)
+        return report
 
-        found = _Findings(Books(), OutputTally() if outputs else None)
+    async def newer(self, report: AuditReport) -> AsyncIterator[BookEntry]:
+        """The records written since the end of a report's range, as pending: a list that was read after the books may
+        know of them."""
+        bounds = await self._reader.offsets([self._route.topic])
+        ends = {tp: after for tp, (_, after) in bounds.items() if tp in report.end}
+        start = {tp: report.end[tp] for tp in ends}
+        async for looked in self._records(start, ends):
+            for one in looked:
+                yield _entry(one, Outcome.PENDING)
+
+    async def _fill(self, report: AuditReport, found: _Findings, progress: Progress | None) -> None:
+        """The order of these steps is what makes it right beside running workers (``core.audit``)."""
+        route = self._route
+        committed = _known(await self._reader.group_offsets(route.group, [route.topic]))
+        lanes = [*route.retry_topics, route.redrive_topic]
+        lanes_committed = _known(await self._reader.group_offsets(route.group, lanes))
         try:
-            await self._first_pass(start, end, committed, found, on_entry, progress)
+            await self._first_pass(report.start, report.end, committed, found, progress)
+            await found.doubts.find(lanes, lanes_committed)
         except OffsetOutOfRangeError as error:
             raise AuditError(
                 f"retention removed records while they were read: {error.detail}",
                 where=error.where,
                 remedy="run the audit again, or audit from a later offset",
             ) from error
-        evidence = await self._evidence(found.in_doubt, lanes, lanes_committed)
-        for case, looked in found.in_doubt:
-            ruling = second_look(
-                case, evidence, group=self._route.group, dead_letter_topic=self._route.dead_letter_topic
-            )
-            _enter(found, looked, ruling, on_entry)
-        await self._read_outputs(found.outputs)
-        route = self._route
-        return AuditReport(route.name, route.group, route.topic, start, end, found.books, found.outputs, not_in_log)
+        old_ms = self._clock.now_ms() - report.forgotten_after_ms
+        for number, (case, looked, evidence) in enumerate(found.doubts.cases()):
+            is_old = looked.timestamp_ms <= old_ms
+            ruling = second_look(case, evidence, dead_letter_topic=route.dead_letter_topic, may_be_forgotten=is_old)
+            found.enter(looked, ruling)
+            if number % AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     async def _range(self, wanted: AuditRange) -> tuple[Offsets, Offsets, int]:
         topics = [self._route.topic]
@@ -158,13 +189,7 @@ class Auditor:
         return await self._reader.offsets_at([self._route.topic], timestamp_ms=timestamp_ms)
 
     async def _first_pass(
-        self,
-        start: Offsets,
-        end: Offsets,
-        committed: Offsets,
-        found: _Findings,
-        on_entry: Callable[[BookEntry], None] | None,
-        progress: Callable[[int, int], None] | None,
+        self, start: Offsets, end: Offsets, committed: Offsets, found: _Findings, progress: Progress | None
     ) -> None:
         total, done = sum(end[tp] - start[tp] for tp in start), 0
         looked_up = with_claims(
@@ -179,102 +204,29 @@ class Auditor:
                 tp = TopicPartition(looked.position.topic, looked.position.partition)
                 ruling = first_look(looked.position, claim, committed=committed.get(tp, 0))
                 if isinstance(ruling, InDoubt):
-                    found.in_doubt.append((ruling, looked))
+                    found.doubts.add(ruling, looked)
                 else:
-                    _enter(found, looked, Ruling(ruling), on_entry)
+                    found.enter(looked, Ruling(ruling))
             done += len(batch)
             if progress is not None:
                 progress(done, total)
 
     async def _records(self, start: Offsets, end: Offsets) -> AsyncIterator[Sequence[Looked]]:
         async for records in self._reader.read(start, end):
-            yield [self._look(record) for record in records]
-
-    def _look(self, record: Record) -> Looked:
-        identity = h.identify(record, trusted=False)
-        return Looked(
-            position=record.position,
-            claim_key=claim_key(identity.idempotency_key, namespace=self._route.topic),
-            idempotency_key=identity.idempotency_key,
-            key=record.key,
-            event_id=h.text_of(record.headers, h.CE_ID),
-        )
-
-    # -- evidence
-
-    async def _evidence(
-        self, in_doubt: list[tuple[InDoubt, Looked]], lanes: Sequence[str], lanes_committed: Offsets
-    ) -> Evidence:
-        wanted = {case.position for case, _ in in_doubt}
-        if not wanted:
-            return Evidence({}, (), ())
-        return Evidence(
-            letters=await self._find_letters(wanted),
-            copies=await self._find_copies(wanted, lanes, lanes_committed),
-            originals=await self._find_originals(in_doubt),
-        )
-
-    async def _find_letters(self, wanted: set[Position]) -> dict[Position, list[Letter]]:
-        letters: dict[Position, list[Letter]] = {}
-        async for record in self._all_of([self._route.dead_letter_topic], {}):
-            letter = read_dead_letter(record)
-            if letter.origin in wanted:
-                place = (record.partition, record.offset)
-                letters.setdefault(letter.origin, []).append(Letter(place, letter.failure.code))
-        return letters
-
-    async def _find_copies(self, wanted: set[Position], lanes: Sequence[str], committed: Offsets) -> set[Position]:
-        copies: set[Position] = set()
-        async for record in self._all_of(lanes, committed):
-            origin = h.identify(record, trusted=True).origin
-            if origin in wanted:
-                copies.add(origin)
-        return copies
-
-    async def _find_originals(self, in_doubt: list[tuple[InDoubt, Looked]]) -> set[Position]:
-        expected = {
-            case.original: looked.claim_key
-            for case, looked in in_doubt
-            if case.doubt is Doubt.OTHER_ORIGIN and case.original is not None
-        }
-        bounds = await self._reader.offsets([self._route.topic])
-        existing: set[Position] = set()
-        to_fetch: list[Position] = []
-        for position in expected:
-            first, after = bounds.get(TopicPartition(position.topic, position.partition), (0, 0))
-            if position.offset < first:
-                existing.add(position)  # it was there; retention removed it
-            elif position.offset < after:
-                to_fetch.append(position)
-        to_fetch.sort()
-        for index in range(0, len(to_fetch), FETCH):
-            chunk = to_fetch[index : index + FETCH]
-            for position, record in zip(chunk, await self._reader.fetch(chunk), strict=True):
-                if record is not None and self._look(record).claim_key == expected[position]:
-                    existing.add(position)
-        return existing
-
-    async def _read_outputs(self, tally: OutputTally | None) -> None:
-        if tally is None or self._route.output_topic is None:
-            return
-        async for record in self._all_of([self._route.output_topic], {}):
-            tally.see(h.text_of(record.headers, h.CE_ID))
-
-    async def _all_of(self, topics: Sequence[str], start: Mapping[TopicPartition, int]) -> AsyncIterator[Record]:
-        """Every record of these topics from ``start`` (default: the first) to the end as it is now."""
-        bounds = await self._reader.offsets(topics)
-        begin = {tp: max(first, start.get(tp, 0)) for tp, (first, _) in bounds.items()}
-        async for records in self._reader.read(begin, {tp: after for tp, (_, after) in bounds.items()}):
-            for record in records:
-                yield record
+            yield [look(record, topic=self._route.topic) for record in records]
 
 
-def _enter(found: _Findings, looked: Looked, ruling: Ruling, on_entry: Callable[[BookEntry], None] | None) -> None:
-    found.books.enter(looked.position, ruling, key_hash=key_hash(looked.key))
-    if found.outputs is not None and ruling.outcome is Outcome.COMPLETED:
-        found.outputs.expect(looked.event_id, looked.position)
-    if on_entry is not None:
-        on_entry(BookEntry(looked.position, looked.idempotency_key, looked.key, ruling.outcome, ruling.code))
+def _entry(looked: Looked, outcome: Outcome, code: str = "") -> BookEntry:
+    return BookEntry(
+        looked.position,
+        looked.idempotency_key,
+        looked.key,
+        outcome,
+        code,
+        looked.event_id,
+        looked.timestamp_ms,
+        looked.deadline_ms,
+    )
 
 
 def _known(offsets: Mapping[TopicPartition, int | None]) -> Offsets:

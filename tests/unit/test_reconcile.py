@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from replay_world import reconcile
 
 from broker_bridge.core.audit import Outcome
-from broker_bridge.core.reconcile import BookEntry, TargetLine, reconcile
+from broker_bridge.core.reconcile import BookEntry, TargetLine
 from broker_bridge.message import Position
 
 TOPIC = "orders.placed"
@@ -51,7 +52,7 @@ def test_applied_but_never_produced_is_extra() -> None:
 def test_applied_but_dead_is_extra(code: str) -> None:
     result = reconcile([entry(0, Outcome.DEAD, code=code)], [applied(1, 0)], topic=TOPIC)
     assert [found.key for found in result.extra] == ["k0"]
-    assert code in result.extra[0].why
+    assert code in result.extra.kept[0].why
 
 
 def test_applied_but_dead_after_a_timeout_was_announced_as_uncertain() -> None:
@@ -89,7 +90,7 @@ def test_swapped_order_of_one_key_is_flagged_with_both_lines() -> None:
     result = reconcile([entry(0), entry(1)], [applied(1, 1), applied(2, 0)], topic=TOPIC)
     assert not result.balanced
     assert [(found.key, found.line) for found in result.disordered] == [("k0", 2)]
-    assert "line 1" in result.disordered[0].why
+    assert "line 1" in result.disordered.kept[0].why
     assert reconcile([entry(0), entry(1)], [applied(1, 1), applied(2, 0)], topic=TOPIC, is_ordered=False).balanced
 
 
