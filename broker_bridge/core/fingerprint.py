@@ -7,10 +7,13 @@ the code list, so the same failure has the same fingerprint whoever reported it.
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 
 _VERSION = "v1"
 
 
+@lru_cache(maxsize=1_024)
+@lru_cache(maxsize=1_024)
 def fingerprint(code: str, target_code: str = "") -> str:
     """Twelve hex digits: SHA-256 of the version, the error code and the target's own code, newline between them."""
     text = f"{_VERSION}\n{code}\n{target_code}"

@@ -7,11 +7,13 @@ somebody, was settled since, or is an older copy of a message that died again.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 from broker_bridge.core.claim import DISCARDED_DETAIL, STALE_DETAIL, ClaimState, ClaimView, pack_origin, pack_place
 from broker_bridge.core.dead_letter import DeadLetter
+from broker_bridge.core.letter_filter import where_of
 from broker_bridge.errors import KeyConflictError, UsageError
 
 
@@ -62,39 +64,67 @@ def letter_state(letter: DeadLetter, claim: ClaimView | None) -> LetterState:
 class Selection:
     """Which dead letters are meant; an empty field means any.
 
-    ``key`` is the record key as text or the idempotency key. ``from_offset`` (inclusive) and ``to_offset``
-    (exclusive) are offsets of the *origin*. ``since_ms`` (inclusive) and ``until_ms`` (exclusive) are about the last
-    failure, ms since the epoch.
+    ``key`` is the record key as text or the idempotency key. ``headers`` are ``NAME=VALUE``, or ``NAME`` for a header
+    that is there whatever its value; all must hold. ``from_offset`` (inclusive) and ``to_offset`` (exclusive) are
+    offsets of the *origin*, ``letter_from`` and ``letter_to`` those of the letters themselves. ``since_ms`` (inclusive)
+    and ``until_ms`` (exclusive) are about the last failure, ms since the epoch. ``where`` is an expression
+    (``core.letter_filter``). Raises ``UsageError`` for a state that does not exist and an expression that does not
+    parse.
     """
 
     codes: tuple[str, ...] = ()
     target_codes: tuple[str, ...] = ()
     fingerprints: tuple[str, ...] = ()
     key: str = ""
+    headers: tuple[str, ...] = ()
     partition: int | None = None
     from_offset: int | None = None
     to_offset: int | None = None
+    letter_from: int | None = None
+    letter_to: int | None = None
     since_ms: int | None = None
     until_ms: int | None = None
     states: tuple[str, ...] = ()
+    where: str = ""
 
     def __post_init__(self) -> None:
         known = {state.value for state in LetterState}
         if unknown := sorted(set(self.states) - known):
             raise UsageError(f"no such state: {', '.join(unknown)}", remedy=f"one of: {', '.join(sorted(known))}")
+        if nameless := [given for given in self.headers if not given.partition("=")[0]]:
+            raise UsageError(
+                f"{nameless[0]!r} names no header", remedy="write NAME=VALUE, or NAME where any value will do"
+            )
+        if self.where:
+            where_of(self.where)
+
+    def tests(self) -> list[Callable[[DeadLetter], bool]]:
+        """What must hold of a letter, cheapest first; state and ``where`` are looked at by others."""
+        codes, target_codes, fingerprints = map(frozenset, (self.codes, self.target_codes, self.fingerprints))
+        partition = self.partition
+        tests: list[Callable[[DeadLetter], bool]] = []
+        if partition is not None:
+            tests.append(lambda letter: letter.origin.partition == partition)
+        if codes:
+            tests.append(lambda letter: letter.failure.code in codes)
+        if target_codes:
+            tests.append(lambda letter: letter.failure.target_code in target_codes)
+        if fingerprints:
+            tests.append(lambda letter: letter.failure.fingerprint in fingerprints)
+        if self.from_offset is not None or self.to_offset is not None:
+            tests.append(lambda letter: _within(letter.origin.offset, self.from_offset, self.to_offset))
+        if self.letter_from is not None or self.letter_to is not None:
+            tests.append(lambda letter: _within(letter.position.offset, self.letter_from, self.letter_to))
+        if self.since_ms is not None or self.until_ms is not None:
+            tests.append(lambda letter: _within(letter.failure.last_ms, self.since_ms, self.until_ms))
+        if self.key:
+            tests.append(self._matches_key)
+        tests += [_header_test(given) for given in self.headers]
+        return tests
 
     def matches(self, letter: DeadLetter) -> bool:
-        """Whether the letter itself is meant; its state is looked at by ``matches_state``."""
-        failure, offset = letter.failure, letter.origin.offset
-        return (
-            (not self.codes or failure.code in self.codes)
-            and (not self.target_codes or failure.target_code in self.target_codes)
-            and (not self.fingerprints or failure.fingerprint in self.fingerprints)
-            and (not self.key or self._matches_key(letter))
-            and (self.partition is None or letter.origin.partition == self.partition)
-            and _within(offset, self.from_offset, self.to_offset)
-            and _within(failure.last_ms, self.since_ms, self.until_ms)
-        )
+        """Whether the letter itself is meant, ``where`` aside; its state is looked at by ``matches_state``."""
+        return all(test(letter) for test in self.tests())
 
     def matches_state(self, state: LetterState) -> bool:
         """Whether letters in this state are meant."""
@@ -109,8 +139,35 @@ class Selection:
                 given[field.name] = list(value) if isinstance(value, tuple) else value
         return given
 
+    @classmethod
+    def from_json(cls, given: Mapping[str, object]) -> Selection:
+        """What ``as_json`` wrote. Raises ``UsageError`` for anything else."""
+        known = {field.name: field.default for field in fields(cls)}
+        read: dict[str, Any] = {}
+        for name, value in given.items():
+            if name not in known:
+                raise UsageError(f"a selection has no {name!r}", remedy=f"it has: {', '.join(known)}")
+            if known[name] == ():
+                fits = isinstance(value, list) and all(isinstance(one, str) for one in value)
+                read[name] = tuple(value) if fits and isinstance(value, list) else None
+            else:
+                fits = isinstance(value, str if known[name] == "" else int) and not isinstance(value, bool)
+                read[name] = value
+            if not fits:
+                raise UsageError(f"{name} of a selection cannot be {value!r}")
+        return cls(**read)
+
     def _matches_key(self, letter: DeadLetter) -> bool:
         return self.key == letter.idempotency_key or self.key.encode() == letter.key
+
+
+def _header_test(given: str) -> Callable[[DeadLetter], bool]:
+    """Whether any header of the name has the value; without ``=`` any value will do."""
+    name, equals, text = given.partition("=")
+    value = text.encode()
+    if not equals:
+        return lambda letter: any(known == name for known, _ in letter.headers)
+    return lambda letter: (name, value) in letter.headers
 
 
 def describe_selection(given: Mapping[str, object]) -> str:

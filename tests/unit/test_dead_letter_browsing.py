@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from replay_world import World
 
@@ -100,9 +102,40 @@ async def test_filters(world: World) -> None:
         (Selection(since_ms=middle_ms), {"1/0", "1/1", "1/2"}),
         (Selection(until_ms=middle_ms), {"0/0", "0/1", "0/2"}),
         (Selection(states=("resolved",)), set()),
+        (Selection(headers=("ce_source=/shop/orders", "ce_id=o-1")), {"0/1"}),
+        (Selection(headers=("ce_id",), letter_from=1), {"0/1", "0/2", "1/1", "1/2"}),
+        (Selection(headers=("nope",)), set()),
+        (Selection(letter_from=1, letter_to=2, partition=1), {"1/1"}),
         (Selection(states=("waiting",), partition=0, from_offset=2), {"0/2"}),
     ]:
         assert set(await states_of(world, selection)) == places, selection
+
+
+def test_a_selection_is_read_back_from_its_json() -> None:
+    given = Selection(
+        codes=("a", "b"),
+        key="k",
+        headers=("ce_type=x", "trace"),
+        partition=0,
+        letter_from=3,
+        since_ms=7,
+        states=("waiting",),
+        where='amount > 10 and letter.code == "a"',
+    )
+    assert Selection.from_json(json.loads(json.dumps(given.as_json()))) == given
+    assert Selection.from_json({}) == Selection()
+    for wrong, why in [
+        ({"colour": "red"}, "no 'colour'"),
+        ({"codes": "a"}, "codes of a selection"),
+        ({"codes": [1]}, "codes of a selection"),
+        ({"partition": True}, "partition of a selection"),
+        ({"key": 3}, "key of a selection"),
+        ({"where": "amount >"}, "ends too early"),
+        ({"states": ["lost"]}, "no such state"),
+        ({"headers": ["=x"]}, "names no header"),
+    ]:
+        with pytest.raises(UsageError, match=why):
+            Selection.from_json(wrong)
 
 
 def test_a_state_that_does_not_exist_is_refused() -> None:
