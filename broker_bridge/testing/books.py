@@ -11,6 +11,7 @@ from broker_bridge import headers as h
 from broker_bridge.core.identity import claim_key, payload_fingerprint
 from broker_bridge.message import Position, Record, TopicPartition
 from broker_bridge.testing.history import AcknowledgementLost, Committed, Started, Written
+from broker_bridge.testing.version_rules import VersionOf, VersionRules
 
 
 class Terms(NamedTuple):
@@ -19,7 +20,8 @@ class Terms(NamedTuple):
     ``ordered``: order is kept by key. ``holds``: a dead letter holds its key. ``guarded``: nothing runs without the
     store. ``true_clocks``: no worker's wall clock was moved, so that due times mean something. ``limited``: dead
     letters may stop a worker; what would have died is tried once more by the next. ``remembers``: without the store a
-    worker knows what it did itself.
+    worker knows what it did itself. ``version_of``: the version that a source record carries, where replays must not
+    go behind what was completed.
     """
 
     topic: str
@@ -35,6 +37,7 @@ class Terms(NamedTuple):
     true_clocks: bool = True
     limited: bool = False
     remembers: bool = False
+    version_of: VersionOf | None = None
 
 
 class Item(NamedTuple):
@@ -75,6 +78,8 @@ class Books:
         self.committed: dict[TopicPartition, int] = {}
         self.judged: dict[TopicPartition, int] = {}
         self.completed: set[Item] = set()
+        self.versions = VersionRules(terms.version_of)
+        self.stale: set[Item] = set()
         self.completed_by: dict[bytes, int] = {}
         self.furthest: dict[tuple[int, bytes], int] = {}
         self.holding: dict[tuple[int, bytes], dict[int, Item]] = defaultdict(dict)

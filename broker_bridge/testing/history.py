@@ -67,6 +67,7 @@ class Settled(NamedTuple):
     key: bytes
     token: int
     kind: SettleKind
+    detail: bytes = b""
 
 
 class Lost(NamedTuple):
@@ -277,5 +278,5 @@ class RecordingStore(MemoryStore):
     def _settle_one(self, group: str, settlement: Settlement, ttl_ms: int) -> SettleStatus:
         status = super()._settle_one(group, settlement, ttl_ms)
         if status is SettleStatus.OK:
-            self._history.add(Settled(settlement.key, settlement.token, settlement.kind))
+            self._history.add(Settled(settlement.key, settlement.token, settlement.kind, settlement.detail))
         return status

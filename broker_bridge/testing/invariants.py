@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from broker_bridge import headers as h
-from broker_bridge.core.claim import NO_REPLAY, SettleKind
+from broker_bridge.core.claim import NO_REPLAY, STALE_DETAIL, SettleKind
 from broker_bridge.message import Record, TopicPartition
 from broker_bridge.testing.books import Books, Item, Terms
 from broker_bridge.testing.history import (
@@ -81,6 +81,12 @@ class Checker(Books):
         if self.terms.output is not None and not self.outputs[self._id(item)]:
             self.object("I1", f"{self.name(item)} was completed before its result was in the log", event.key)
         self.completed.add(item)
+        if event.detail != STALE_DETAIL:
+            self.versions.completed(self.first[item])
+            return
+        self.stale.add(item)
+        if not self.versions.has_newer(self.first[item]):
+            self.object("I13", f"{self.name(item)} was turned away, and nothing newer had its effect", event.key)
 
     def _id(self, item: Item) -> str:
         return h.text_of(self.first[item].headers, h.CE_ID) or ""
@@ -122,6 +128,7 @@ class Checker(Books):
             self._is_alone(event, item)
             self._is_due(event, item)
         self._is_free(record, item)
+        self._is_not_behind(event, record, item)
         self.running[key].append(event)
 
     def _is_alone(self, event: Started, item: Item) -> None:
@@ -143,11 +150,18 @@ class Checker(Books):
 
     def _is_free(self, record: Record, item: Item) -> None:
         """No dead letter holds the key. A replay does not wait its turn again."""
-        if record.key is None or item in self.replays:
+        if record.key is None or self.replays.get(item):
             return
         for offset, holder in self.holding[record.partition, record.key].items():
             if offset < record.offset and holder.key != item.key:
                 self.object("I12", f"{self.name(item)} started while {self.name(holder)} holds its key", item.key)
+
+    def _is_not_behind(self, event: Started, record: Record, item: Item) -> None:
+        """A worker that was evicted and does not know it yet may be: that is W2 for the record key."""
+        tp = TopicPartition(self.terms.topic, event.origin.partition)
+        is_zombie = any(tp in held for worker, held in self.held.items() if worker != event.worker)
+        if self.replays.get(item) and not is_zombie and self.versions.is_behind(record):
+            self.object("I13", f"{self.name(item)} was replayed over a newer version of its key", item.key)
 
     def _ended(self, event: Ended) -> None:
         running = self.running[event.key]
@@ -171,6 +185,7 @@ class Checker(Books):
             return
         item, key = self.item_at[event.origin], event.key
         self._let_go(lambda holder: holder == item)
+        self.versions.had_effect(self.first[item])
         earlier = self.effects[item]
         if not earlier:
             self._is_in_order(self.first[item], item)
@@ -241,7 +256,7 @@ class Checker(Books):
         touched = self.takeovers[key] or self.lost[key] or self.unguarded[key] or self.replays[item]
         if not done and item not in self.letters:
             self.object("I1", f"{name} is neither completed nor dead", key)
-        if item in self.completed and not self.effects[item]:
+        if item in self.completed and not self.effects[item] and item not in self.stale:
             self.object("I1", f"{name} was completed without its effect", key)
         if item in self.completed and item in self.letters and not touched:
             self.object("I23", f"{name} is completed and dead", key)

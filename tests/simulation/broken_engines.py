@@ -19,6 +19,7 @@ from broker_bridge.idempotency.local_claims import LocalClaims
 from broker_bridge.idempotency.memory import MemoryStore
 from broker_bridge.message import OutgoingRecord, Position
 from broker_bridge.testing.history import RecordingStore
+from broker_bridge.worker import attempt as attempt_module
 from broker_bridge.worker import outcome as outcome_module
 from broker_bridge.worker.admission import Admission
 from broker_bridge.worker.attempt import Attempt
@@ -32,6 +33,7 @@ from broker_bridge.worker.publisher import Publisher
 from broker_bridge.worker.rebuild import ParkedSetRebuild
 from broker_bridge.worker.settler import Settler
 from broker_bridge.worker.slots import Slots
+from broker_bridge.worker.stale_replays import StaleReplays
 
 Patch = pytest.MonkeyPatch
 
@@ -253,6 +255,20 @@ def frees_held_keys_too_early(patch: Patch) -> None:
 def loses_replays(patch: Patch) -> None:
     request = Delivery.request
     patch.setattr(Delivery, "request", lambda self: request(self)._replace(replay=NO_REPLAY))
+
+
+def does_not_ask_for_newer_versions(patch: Patch) -> None:
+    patch.setattr(StaleReplays, "concerns", lambda *_: False)
+
+
+def writes_no_versions_down(patch: Patch) -> None:
+    async def forget(*_: Any, **__: Any) -> None: ...
+
+    patch.setattr(RecordingStore, "advance", forget)
+
+
+def turns_every_replay_away(patch: Patch) -> None:
+    patch.setattr(attempt_module, "is_stale", lambda _, newest: newest is not None)
 
 
 def keeps_the_answer_to_itself(patch: Patch) -> None:

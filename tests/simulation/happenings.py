@@ -117,7 +117,14 @@ class Happenings:
     def _write_redrive(self, letter: Record, replay_id: str) -> None:
         topic, now_ms = self.route.lane_names.redrive, self.clock.now_ms()
         self.log.append(
-            write_redrive(read_dead_letter(letter), topic=topic, replay_id=replay_id, now_ms=now_ms), now_ms=now_ms
+            write_redrive(
+                read_dead_letter(letter),
+                topic=topic,
+                replay_id=replay_id,
+                now_ms=now_ms,
+                order=self.plan.kind.replay_order,
+            ),
+            now_ms=now_ms,
         )
         self.log.changed()
 

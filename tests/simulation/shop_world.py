@@ -20,6 +20,7 @@ from broker_bridge.config import BridgeConfig
 from broker_bridge.contracts.codec import Codec
 from broker_bridge.core.identity import claim_key
 from broker_bridge.errors import StoreError, TargetUnavailableError, TransportError
+from broker_bridge.message import Record
 from broker_bridge.observability import names
 from broker_bridge.testing import InMemoryBridge, LoopClock, run_virtual
 from broker_bridge.testing.history import Assigned, Effect, Ended, Fault, History, RecordingLog, RecordingStore, Started
@@ -87,6 +88,7 @@ class ShopWorld(Happenings):
             true_clocks="clock jump" not in self.plan.kind.steps,
             remembers=route.claims.on_redis_down == "fallback",
             limited=self.plan.kind.name == "limit",
+            version_of=_version_of if self.plan.kind.replay_order else None,
         )
 
     # -- the handler
@@ -254,6 +256,12 @@ def _answer(order: dict[str, Any]) -> dict[str, Any]:
         "sequence": 1,
         "captured_at": 1_790_000_000_000,
     }
+
+
+def _version_of(record: Record) -> int:
+    value = _codec().decode(record.value or b"").value
+    assert isinstance(value, dict)
+    return int(value["amount_cents"])
 
 
 @functools.cache

@@ -14,6 +14,7 @@ from broken_engines import (
     commits_backwards,
     commits_the_highest_offset_seen,
     completes_before_the_copy_is_acknowledged,
+    does_not_ask_for_newer_versions,
     does_not_fence,
     does_not_notice_lost_claims,
     does_not_rebuild_the_parked_set,
@@ -39,6 +40,8 @@ from broken_engines import (
     takes_a_conflict_for_a_duplicate,
     takes_a_failed_send_for_done,
     tries_before_due,
+    turns_every_replay_away,
+    writes_no_versions_down,
 )
 from shop_world import play, simulate
 from shrink import invariant_of, shrink, story
@@ -84,6 +87,9 @@ MUTANTS: dict[Callable[[Patch], None], Found] = {
     forgets_claims_at_once: by("I7", "I8", "I9"),
     frees_held_keys_too_early: by("I12", kind="hold"),
     loses_replays: by("I17", kind="redrive"),
+    does_not_ask_for_newer_versions: by("I13", kind="versions"),
+    writes_no_versions_down: by("I13", kind="versions"),
+    turns_every_replay_away: by("I13", kind="versions"),
     keeps_the_answer_to_itself: by("I1", kind="answers"),
     takes_a_conflict_for_a_duplicate: by("I1", "I3", kind="conflict"),
     claims_whatever_the_payload: by("I16", "I1", "I3", kind="conflict"),

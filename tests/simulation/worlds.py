@@ -34,7 +34,7 @@ STEPS = {
 @dataclass(frozen=True)
 class Kind:
     """What makes a world different. ``policies`` are laid over those of every world, ``steps`` and ``fates`` over the
-    common ones. ``windows`` are those that may open in it, beside W1 and W2."""
+    common ones. ``replay_order`` is what replays ask for. ``windows`` are those that may open in it, beside W1 and W2."""
 
     name: str
     policies: Mapping[str, Any] = field(default_factory=dict)
@@ -43,6 +43,7 @@ class Kind:
     windows: frozenset[str] = frozenset()
     slow_s: float = 1.0
     answers: bool = False
+    replay_order: str = ""
 
 
 _ANSWERS = {"topic": "payments.captured", "subject": "shop.PaymentCaptured"}
@@ -77,6 +78,13 @@ KINDS = (
     Kind("many lanes", {"retry": {"lanes": ["300ms", "1s", "3s", "8s"]}}, fates={"transient": 40}),
     Kind("limit", {"dead_letter": {"limit": 4, "limit_window": "10s"}}, fates={"refused": 25}),
     Kind("no order", {"order": "none"}),
+    Kind(
+        "versions",
+        {"version_field": "amount_cents"},
+        {"redrive": 25, "order": 50},
+        {"poison": 15, "refused": 25},
+        replay_order="skip-stale",
+    ),
 )
 
 
