@@ -176,12 +176,17 @@ class ShopWorld(Happenings):
         for clock in self.clocks.values():
             clock.offset_ms = 0
         self.healthy = self.plan.kind.name in ("hold", "limit")
+        await self._start_again()
+        await self._place(random.Random(self.plan.seed), "last", "fine 1")
+
+    async def _start_again(self) -> None:
+        """What too many dead letters stopped is started by somebody, once the cause is mended; they may have been
+        counted while it was."""
         for running in list(self.world.workers.values()):
             if running.worker.routes[0].pipeline.stopped:
                 await self._end(running.line.name, running.stop)
         if not self.world.workers:
             self._start()
-        await self._place(random.Random(self.plan.seed), "last", "fine 1")
 
     async def _wait_for_quiet(self) -> None:
         deadline_ms = self.clock.now_ms() + QUIET_WITHIN_MS
@@ -192,6 +197,7 @@ class ShopWorld(Happenings):
                 return
             except TimeoutError:
                 self._bury()
+                await self._start_again()
                 self._replay_what_holds()
             except (StoreError, TransportError):
                 self._bury()

@@ -34,7 +34,8 @@ STEPS = {
 @dataclass(frozen=True)
 class Kind:
     """What makes a world different. ``policies`` are laid over those of every world, ``steps`` and ``fates`` over the
-    common ones. ``replay_order`` is what replays ask for. ``windows`` are those that may open in it, beside W1 and W2."""
+    common ones. ``replay_order`` is what replays ask for. ``windows`` are those that may open in it, beside W1 and W2.
+    """
 
     name: str
     policies: Mapping[str, Any] = field(default_factory=dict)
