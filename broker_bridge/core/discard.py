@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from broker_bridge.core.claim import DISCARDED_DETAIL, ClaimAnswer, ClaimStatus, ClaimView
 from broker_bridge.core.letters import REPLAYABLE, LetterState
-from broker_bridge.core.operator_claim import is_left_by_operator
+from broker_bridge.core.operator_claim import left_by
 
 LONGEST_TEXT: Final = 1_000
 """Characters of one text of places, and below what an operation's record cuts."""
@@ -48,7 +48,7 @@ _BY_STATE = {
 
 def fate_of(state: LetterState, claim: ClaimView | None, *, allow_expired: bool) -> Fate:
     """What to do with a letter in this state."""
-    if state in REPLAYABLE or (state is LetterState.UNKNOWN and allow_expired) or is_left_by_operator(claim):
+    if state in REPLAYABLE or (state is LetterState.UNKNOWN and allow_expired) or left_by(claim):
         return Fate.TO_DISCARD
     return _BY_STATE[state]
 

@@ -10,6 +10,7 @@ command left behind when it was killed is known from one that a worker has in ha
 
 from __future__ import annotations
 
+import enum
 from hashlib import blake2b
 from typing import Final
 
@@ -20,25 +21,38 @@ from broker_bridge.core.identity import edited_from, payload_fingerprint
 
 LEASE_MS: Final = 30_000
 """Longer than Kafka may take to acknowledge what is recorded while the claim is held."""
-_TAG: Final = b"oper"
-"""Tags of replays are hashes: one in 2**32 of them begins so, and then a discard may take over a claim whose worker
-died, as it would have done a moment before that replay."""
 
 
-def operator_tag(name: str) -> bytes:
+class Hand(enum.Enum):
+    """Which command holds a claim: how its tags begin.
+
+    Tags of replays are hashes: two in 2**32 of them begin so. A command may then take over a claim whose worker died,
+    as it would have done a moment before that replay.
+    """
+
+    DISCARD = b"disc"
+    IMPORT = b"impt"
+
+
+def operator_tag(hand: Hand, name: str) -> bytes:
     """8 bytes in the replay field of a claim; ``name`` is unique to what is done."""
-    return _TAG + blake2b(name.encode(), digest_size=4).digest()
+    return hand.value + blake2b(name.encode(), digest_size=4).digest()
 
 
-def is_left_by_operator(claim: ClaimView | None) -> bool:
-    """Whether an operator's command holds the claim, or was killed while it did."""
-    return claim is not None and claim.state is ClaimState.IN_PROGRESS and claim.replay.startswith(_TAG)
+def left_by(claim: ClaimView | None) -> Hand | None:
+    """The command of an operator that holds the claim, or was killed while it did; None where none does."""
+    if claim is None or claim.state is not ClaimState.IN_PROGRESS:
+        return None
+    return next((hand for hand in Hand if claim.replay.startswith(hand.value)), None)
 
 
 def operator_request(letter: DeadLetter, *, key: bytes, nonce: bytes, tag: bytes) -> ClaimRequest:
     """The request for the claim of a letter's message: as a replay of it would claim, so that whoever reads the record
     again compares the same payload."""
+    return ClaimRequest(key, nonce, produced_fingerprint(letter), pack_origin(*letter.origin), replay=tag)
+
+
+def produced_fingerprint(letter: DeadLetter) -> bytes:
+    """The payload fingerprint of the letter's value as it was produced, also where a replay had changed it."""
     changed = edited_from({h.EDITED_FROM: letter.edited_from.encode()}) if letter.edited_from else None
-    return ClaimRequest(
-        key, nonce, changed or payload_fingerprint(letter.value), pack_origin(*letter.origin), replay=tag
-    )
+    return changed or payload_fingerprint(letter.value)

@@ -22,29 +22,23 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Final
 
 from broker_bridge.clock import Clock
 from broker_bridge.core.claim import (
     DISCARDED_DETAIL,
-    ClaimAnswer,
-    ClaimRequest,
-    ClaimStatus,
     SettleKind,
-    Settlement,
     SettleStatus,
     pack_place,
 )
 from broker_bridge.core.discard import Fate, Place, fate_of, fate_when_refused, place_texts
 from broker_bridge.core.letters import Selection
-from broker_bridge.core.operator_claim import LEASE_MS, is_left_by_operator, operator_request, operator_tag
+from broker_bridge.core.operator_claim import Hand, operator_tag
 from broker_bridge.errors import BridgeError
 from broker_bridge.idempotency.base import IdempotencyStore
 from broker_bridge.message import TopicPartition
 from broker_bridge.replay.dead_letters import BrowsedLetter, DeadLetters
+from broker_bridge.replay.operator_claims import LetterClaim, claim_letters
 from broker_bridge.replay.route import ReplayRoute
-
-_ASK_AGAIN_MS: Final = 500
 
 Bounds = dict[TopicPartition, tuple[int, int]]
 
@@ -67,32 +61,6 @@ Record = Callable[[str, Mapping[str, int], Sequence[str]], Awaitable[None]]
 """``await record(phase, counts, places)``: write an operation down, acknowledged. ``phase`` is ``begun``, ``places``
 or ``ended``."""
 Progress = Callable[[DiscardReport], None]
-
-
-class _InHand:
-    """One letter whose message is to be discarded, and its claim."""
-
-    __slots__ = ("answer", "letter", "nonce", "request")
-
-    def __init__(self, browsed: BrowsedLetter, key: bytes, tag: bytes) -> None:
-        self.letter = browsed.letter
-        self.nonce = secrets.token_bytes(8)
-        self.request: ClaimRequest = operator_request(browsed.letter, key=key, nonce=self.nonce, tag=tag)
-        self.answer: ClaimAnswer | None = None
-
-    @property
-    def place(self) -> Place:
-        return Place(self.letter.position.partition, self.letter.position.offset)
-
-    @property
-    def fate(self) -> Fate:
-        """What became of it where its claim was refused."""
-        assert self.answer is not None
-        return fate_when_refused(self.answer)
-
-    def settlement(self, kind: SettleKind, detail: bytes) -> Settlement:
-        assert self.answer is not None
-        return Settlement(self.request.key, self.nonce, self.answer.token, kind, detail=detail)
 
 
 class Discarder:
@@ -155,55 +123,43 @@ class Discarder:
         return report
 
     async def _discard(self, batch: list[BrowsedLetter], report: DiscardReport, *, allow_expired: bool) -> None:
-        chosen: dict[bytes, _InHand] = {}
+        chosen: dict[bytes, LetterClaim] = {}
         for browsed in batch:
             fate = fate_of(browsed.state, browsed.claim, allow_expired=allow_expired)
             if fate is Fate.TO_DISCARD:
                 key, place = self._letters.claim_key_of(browsed.letter), browsed.letter.position
                 if key not in chosen:
-                    tag = operator_tag(f"{self.discard_id} {place}")
-                    chosen[key] = _InHand(browsed, key, tag)
+                    tag = operator_tag(Hand.DISCARD, f"{self.discard_id} {place}")
+                    chosen[key] = LetterClaim(browsed.letter, key=key, tag=tag)
                     continue
                 fate = Fate.ALREADY_DISCARDED  # or will be: another letter of the same message
             report.fates[fate] += 1
-        await self._end_all(list(chosen.values()), report)
+        await self._end(list(chosen.values()), report)
 
-    async def _end_all(self, wanted: list[_InHand], report: DiscardReport) -> None:
-        """Claim and settle; wait for claims that another command of an operator has, or had when it was killed."""
-        until_ms = self._clock.now_ms() + LEASE_MS + _ASK_AGAIN_MS
-        while wanted:
-            answers = await self._store.claim(self._route.group, [one.request for one in wanted], lease_ms=LEASE_MS)
-            granted: list[_InHand] = []
-            refused: list[_InHand] = []
-            for one, answer in zip(wanted, answers, strict=True):
-                one.answer = answer
-                (granted if answer.status is ClaimStatus.GRANTED else refused).append(one)
-            if granted:
-                await self._write_down(granted)
-                await self._settle(granted, report)
-            wanted = await self._left_by_operators(refused) if self._clock.now_ms() < until_ms else []
-            report.fates.update(one.fate for one in refused if one not in wanted)
-            if wanted:
-                await self._clock.sleep_ms(_ASK_AGAIN_MS)
+    async def _end(self, chosen: list[LetterClaim], report: DiscardReport) -> None:
+        rounds = claim_letters(chosen, store=self._store, clock=self._clock, group=self._route.group)
+        async with aclosing(rounds):
+            async for granted, refused in rounds:
+                report.fates.update(fate_when_refused(one.answer) for one in refused)
+                if granted:
+                    await self._write_down(granted)
+                    await self._settle(granted, report)
 
-    async def _left_by_operators(self, refused: list[_InHand]) -> list[_InHand]:
-        busy = [one for one in refused if one.answer is not None and one.answer.status is ClaimStatus.BUSY]
-        if not busy:
-            return []
-        claims = await self._store.inspect(self._route.group, [one.request.key for one in busy])
-        return [one for one, claim in zip(busy, claims, strict=True) if is_left_by_operator(claim)]
-
-    async def _write_down(self, granted: list[_InHand]) -> None:
+    async def _write_down(self, granted: list[LetterClaim]) -> None:
         try:
-            for texts in place_texts(one.place for one in granted):
+            for texts in place_texts(_place(one) for one in granted):
                 await self._record("places", {}, texts)
         except BridgeError:
             # As they were: dead, and each claim names its letter.
-            back = [one.settlement(SettleKind.DEAD, pack_place(*one.place)) for one in granted]
+            back = [one.settlement(SettleKind.DEAD, pack_place(*_place(one))) for one in granted]
             await self._store.settle(self._route.group, back, ttl_ms=self._route.claim_ttl_ms)
             raise
 
-    async def _settle(self, granted: list[_InHand], report: DiscardReport) -> None:
+    async def _settle(self, granted: list[LetterClaim], report: DiscardReport) -> None:
         settlements = [one.settlement(SettleKind.COMPLETE, DISCARDED_DETAIL) for one in granted]
         statuses = await self._store.settle(self._route.group, settlements, ttl_ms=self._route.claim_ttl_ms)
         report.fates.update(Fate.DISCARDED if status is SettleStatus.OK else Fate.IN_HAND for status in statuses)
+
+
+def _place(one: LetterClaim) -> Place:
+    return Place(one.letter.position.partition, one.letter.position.offset)

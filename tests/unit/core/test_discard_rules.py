@@ -28,7 +28,7 @@ from broker_bridge.core.discard import (
 from broker_bridge.core.identity import replay_tag
 from broker_bridge.core.letters import LetterState
 from broker_bridge.core.operation import Operation, operation_value, read_operation
-from broker_bridge.core.operator_claim import is_left_by_operator, operator_tag
+from broker_bridge.core.operator_claim import Hand, left_by, operator_tag
 
 places = st.builds(Place, st.integers(0, 2**31 - 1), st.integers(0, 2**63 - 1))
 
@@ -58,12 +58,14 @@ def test_every_state_has_its_fate(state: LetterState, fate: Fate) -> None:
 
 
 def test_what_a_killed_command_left_is_taken_over_and_what_a_worker_has_is_not() -> None:
-    left = a_claim(ClaimState.IN_PROGRESS, operator_tag("discard-1 t/0/1"))
+    left = a_claim(ClaimState.IN_PROGRESS, operator_tag(Hand.DISCARD, "discard-1 t/0/1"))
     assert fate_of(LetterState.REPLAYING, left, allow_expired=False) is Fate.TO_DISCARD
     worker = a_claim(ClaimState.IN_PROGRESS, replay_tag("rp-1"))
     assert fate_of(LetterState.REPLAYING, worker, allow_expired=False) is Fate.IN_HAND
-    assert not is_left_by_operator(a_claim(ClaimState.DEAD, operator_tag("x")))
-    assert not is_left_by_operator(None)
+    for hand in Hand:
+        assert left_by(a_claim(ClaimState.IN_PROGRESS, operator_tag(hand, "x"))) is hand
+        assert left_by(a_claim(ClaimState.DEAD, operator_tag(hand, "x"))) is None
+    assert left_by(None) is None
 
 
 @pytest.mark.parametrize(
