@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 import click
 
+from broker_bridge import errors
 from broker_bridge.cli.exit_codes import ExitCode, exit_code_of
 from broker_bridge.errors import BridgeError, UsageError
 from broker_bridge.text import printable
@@ -23,6 +24,8 @@ from broker_bridge.worker.garbage import rare_collections
 PROGRAM: Final = "broker-bridge"
 COMPLETE_VARIABLE: Final = "_BROKER_BRIDGE_COMPLETE"
 DEBUG_VARIABLE: Final = "BROKER_BRIDGE_DEBUG"
+TOLD_WHOLE: Final = frozenset({"config_invalid", "not_found", "port_taken", "usage"})
+"""Codes whose messages leave nothing to be explained."""
 
 
 class Lazy(NamedTuple):
@@ -182,6 +185,8 @@ def _tell(error: BridgeError, *, as_json: bool) -> int:
         return _tell_defect(error, as_json=as_json)
     _show_traceback(error)
     _print_error(error.code, error.where, error.detail, error.remedy, problem=error.problem(), as_json=as_json)
+    if not as_json and error.code not in TOLD_WHOLE and type(error).__module__.startswith(errors.__name__):
+        print(f"see: {PROGRAM} explain {error.code}", file=sys.stderr)
     return exit_code_of(error)
 
 

@@ -191,10 +191,11 @@ def test_without_kafka_it_ends_with_4_and_the_remedy(tmp_path: Path) -> None:
         path.write_text(ROUTE + f'[kafka]\nbootstrap = "{bootstrap}"\n[logging]\nlevel = "error"\n')
         done = bridge("worker", "topics", "--config", str(path))
     assert done.returncode == ExitCode.UNAVAILABLE
-    first, *_, last = done.stderr.splitlines()
+    first, *_, remedy, last = done.stderr.splitlines()
     assert first.startswith("error[kafka_unavailable]: ")
     assert bootstrap in first
-    assert last == f"help: {errors.TransportError.default_remedy}"
+    assert remedy == f"help: {errors.TransportError.default_remedy}"
+    assert last == "see: broker-bridge explain kafka_unavailable"
 
 
 # --- failures inside a command, made by a module that only these tests know ------------------------------------------
@@ -342,4 +343,5 @@ def test_every_error_has_its_exit_status() -> None:
 
 
 def test_the_commands_are_those_of_the_readme() -> None:
-    assert list(COMMANDS) == ["stack", "worker", "schemas", "dlq", "replay", "outbox", "audit", "chaos", "doctor"]
+    operators = ["dlq", "replay", "history", "outbox", "audit"]
+    assert list(COMMANDS) == ["stack", "worker", "schemas", *operators, "chaos", "explain", "doctor"]
