@@ -20,6 +20,7 @@ from broker_bridge.core.claim import NO_FINGERPRINT, ClaimRequest, ClaimStatus, 
 from broker_bridge.errors import BridgeError, StoreError
 from broker_bridge.idempotency.base import IdempotencyStore
 from broker_bridge.idempotency.homeward import BATCH, Grant, Homeward, unadopted
+from broker_bridge.idempotency.versions_homeward import VersionsHomeward
 from broker_bridge.observability import events
 
 PROBE_MS = 1_000
@@ -38,7 +39,7 @@ class Flag(enum.Enum):
     COLLIDED = "collided"
     """The store had given the key to somebody else as well: its effect was probably a repeat."""
     DROPPED = "dropped"
-    """Never written home: a later copy of it will not be known as one."""
+    """Never written home: a later copy of it will not be known as one, nor a replay of an older version as that."""
 
 
 @dataclass(slots=True)
@@ -60,6 +61,7 @@ class Absence:
         primary: IdempotencyStore,
         clock: Clock,
         homeward: Homeward,
+        versions: VersionsHomeward,
         *,
         in_hand: Callable[[], Iterable[Grant]],
         policy: str,
@@ -69,6 +71,7 @@ class Absence:
         self._primary = primary
         self._clock = clock
         self._homeward = homeward
+        self._versions = versions
         self._in_hand = in_hand
         self._policy = policy
         self._log = log
@@ -132,6 +135,7 @@ class Absence:
         try:
             while len(self._homeward):
                 await self._homeward.write()
+            await self._versions.write()
             await self._homeward.adopt(unadopted(self._in_hand(), now_ms=self._clock.now_ms()))
             self._arrived()
         finally:
@@ -169,6 +173,7 @@ class Absence:
             with contextlib.suppress(BridgeError, TimeoutError):
                 async with asyncio.timeout(LONGEST_FAREWELL_S):
                     await self._go_home()
-        if len(self._homeward):
-            self._counted(Flag.DROPPED, len(self._homeward))
-            self._log.error(events.CLAIMS_NOT_WRITTEN, count=len(self._homeward))
+        left = len(self._homeward) + len(self._versions)
+        if left:
+            self._counted(Flag.DROPPED, left)
+            self._log.error(events.CLAIMS_NOT_WRITTEN, count=left)

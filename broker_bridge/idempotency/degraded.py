@@ -41,6 +41,7 @@ from broker_bridge.idempotency.absence import Absence, Flag
 from broker_bridge.idempotency.base import IdempotencyStore
 from broker_bridge.idempotency.homeward import Grant, Homeward, Step
 from broker_bridge.idempotency.local_claims import LocalClaims
+from broker_bridge.idempotency.versions_homeward import VersionsHomeward
 from broker_bridge.observability import events
 
 Policy = Literal["fallback", "fail_open"]
@@ -90,18 +91,18 @@ class DegradedStore:
         self._homeward = Homeward(primary, limit=limit, collided=self._collided)
         self._highest_token = 0
         self._highest_local = 0
+        self._versions = VersionsHomeward(primary, limit=limit)
         self._absence = Absence(
             primary,
             clock,
             self._homeward,
+            self._versions,
             in_hand=self._held.values,
             policy=policy,
             log=log,
             counted=counted,
         )
         self._claiming = asyncio.Lock()
-        self._versions: dict[bytes, int] = {}
-        self._versions_ttl_ms = 0
 
     @property
     def away(self) -> bool:
@@ -185,35 +186,28 @@ class DegradedStore:
         return [(known.view(group, key) if known is not None else None) or _UNKNOWN for key in keys]
 
     async def advance(self, group: str, versions: Mapping[bytes, int], *, ttl_ms: int) -> None:
-        """See ``IdempotencyStore.advance``. While the store is away they wait here, the newest ``limit`` of them."""
-        for key, version in versions.items():
-            known = self._versions.pop(key, None)
-            self._versions[key] = version if known is None else max(version, known)
-        while len(self._versions) > self._limit:
-            del self._versions[next(iter(self._versions))]
-            self._counted(Flag.DROPPED, 1)
-        self._versions_ttl_ms = ttl_ms
-        while self._versions and await self._absence.is_home(group):
+        """See ``IdempotencyStore.advance``. Raises no ``StoreError`` for an outage: they are written home after it."""
+        while await self._absence.is_home(group):
             try:
-                await self._write_versions(group)
+                return await self._primary.advance(group, versions, ttl_ms=ttl_ms)
             except StoreError as error:
                 self._absence.fell(error)
+        before = self._versions.dropped
+        self._versions.add(group, versions, ttl_ms=ttl_ms)
+        if self._versions.dropped > before:
+            self._counted(Flag.DROPPED, self._versions.dropped - before)
+        return None
 
     async def versions(self, group: str, keys: Sequence[bytes]) -> list[int | None]:
         """See ``IdempotencyStore.versions``. Raises ``StoreError`` while the store is away: nobody here knows what
         other workers completed."""
         if not await self._absence.is_home(group):
             raise StoreError("the store is away; it is not asked before the next probe")
-        await self._write_versions(group)
-        return await self._primary.versions(group, keys)
-
-    async def _write_versions(self, group: str) -> None:
-        written = dict(self._versions)
-        if written:
-            await self._primary.advance(group, written, ttl_ms=self._versions_ttl_ms)
-        for key, version in written.items():
-            if self._versions.get(key) == version:
-                del self._versions[key]
+        try:
+            return await self._primary.versions(group, keys)
+        except StoreError as error:
+            self._absence.fell(error)
+            raise
 
     async def tally(self, name: str, first: int, again: int, *, window_ms: int) -> tuple[int, int]:
         """See ``IdempotencyStore.tally``. Raises ``StoreError`` at once while the store is known to be away."""

@@ -117,9 +117,8 @@ class RedisStore:
         self._allow_unsafe = frozenset(allow_unsafe)
         self._watch = LossWatch()
         self._highest_token = 0
-        self._claim_script, self._renew_script, self._settle_script, self._tally_script, self._advance_script = map(
-            _script, ("claim.lua", "renew.lua", "settle.lua", "tally.lua", "advance.lua")
-        )
+        self._claim_script, self._renew_script, self._settle_script = map(_script, ("claim", "renew", "settle"))
+        self._tally_script, self._advance_script, self._read_script = map(_script, ("tally", "advance", "read"))
         self._link = RedisLink(
             url,
             password=password,
@@ -201,13 +200,10 @@ class RedisStore:
 
     async def inspect(self, group: str, keys: Sequence[bytes]) -> list[ClaimView | None]:
         """See ``IdempotencyStore.inspect``."""
-        if not keys:
-            return []
-        places = [self._key(group, key) for key in keys]
-        values = await self._link.strings(places)
+        values = await self._stored(group, keys)
         return [
-            None if value is None else self._decoded(place, value).view()
-            for place, value in zip(places, values, strict=True)
+            None if value is None else self._decoded(group, key, value).view()
+            for key, value in zip(keys, values, strict=True)
         ]
 
     async def advance(self, group: str, versions: Mapping[bytes, int], *, ttl_ms: int) -> None:
@@ -224,9 +220,7 @@ class RedisStore:
 
     async def versions(self, group: str, keys: Sequence[bytes]) -> list[int | None]:
         """See ``IdempotencyStore.versions``."""
-        if not keys:
-            return []
-        return list(map(unpack_version, await self._link.strings([self._version_place(group, key) for key in keys])))
+        return list(map(unpack_version, await self._stored(group, keys, kind=_VERSION_KEY)))
 
     async def tally(self, name: str, first: int, again: int, *, window_ms: int) -> tuple[int, int]:
         """See ``IdempotencyStore.tally``. No replica is waited for: counts are worth no more than their window."""
@@ -319,13 +313,35 @@ class RedisStore:
         return self._key_start(group, self._bucket(key)) + key
 
     def _version_place(self, group: str, key: bytes) -> bytes:
-        return self._key_start(group, self._bucket(key)) + b"v:" + key
+        return self._key_start(group, self._bucket(key)) + _VERSION_KEY + key
 
-    def _decoded(self, key: bytes, value: bytes) -> StoredClaim:
+    async def _stored(self, group: str, keys: Sequence[bytes], *, kind: bytes = b"") -> list[bytes | None]:
+        """What is stored under ``keys``, one call for those of a bucket, buckets at the same time."""
+        found: list[bytes | None] = [None] * len(keys)
+        shares: dict[int, list[int]] = {}
+        for at, key in enumerate(keys):
+            shares.setdefault(self._bucket(key), []).append(at)
+
+        async def read(bucket: int, chosen: list[int]) -> None:
+            start = self._key_start(group, bucket) + kind
+            for first in range(0, len(chosen), MAX_KEYS_A_SCRIPT):
+                some = chosen[first : first + MAX_KEYS_A_SCRIPT]
+                values = await self._link.run(self._read_script, [start + keys[at] for at in some], wait=False)
+                for at, value in zip(some, values, strict=True):
+                    found[at] = value
+
+        parts = [read(bucket, chosen) for bucket, chosen in shares.items()]
+        for failed in await asyncio.gather(*parts, return_exceptions=True):
+            if failed is not None:
+                raise failed
+        return found
+
+    def _decoded(self, group: str, key: bytes, value: bytes) -> StoredClaim:
         try:
             return StoredClaim.decode(value)
         except ClaimUnreadableError as error:
-            raise ClaimUnreadableError(error.detail, where=self._link.place(key), claim_key=key[-KEY_BYTES:]) from None
+            where = self._link.place(self._key(group, key))
+            raise ClaimUnreadableError(error.detail, where=where, claim_key=key) from None
 
     async def _check_eviction(self) -> None:
         remedy = 'set maxmemory-policy noeviction in Redis, or allow it by name: allow_unsafe = ["eviction"]'
