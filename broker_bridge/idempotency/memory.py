@@ -100,7 +100,7 @@ class MemoryStore:
 
     async def advance(self, group: str, versions: Mapping[bytes, int], *, ttl_ms: int) -> None:
         """See ``IdempotencyStore.advance``."""
-        self._call(lambda: [self._advance_one((group, key), version, ttl_ms) for key, version in versions.items()])
+        self._call(lambda: self._advance(group, versions, ttl_ms))
 
     async def versions(self, group: str, keys: Sequence[bytes]) -> list[int | None]:
         """See ``IdempotencyStore.versions``."""
@@ -168,6 +168,10 @@ class MemoryStore:
         if after is not None:
             self._write(group, settlement.key, after, ttl_ms)
         return status
+
+    def _advance(self, group: str, versions: Mapping[bytes, int], ttl_ms: int) -> None:
+        for key, version in versions.items():
+            self._advance_one((group, key), version, ttl_ms)
 
     def _advance_one(self, place: tuple[str, bytes], version: int, ttl_ms: int) -> None:
         newest = self._newest(place)
