@@ -34,7 +34,6 @@ from pydantic import SecretStr
 from redis.exceptions import NoPermissionError
 
 from broker_bridge.core.claim import (
-    KEY_BYTES,
     MAX_ATTEMPT,
     ClaimAnswer,
     ClaimRequest,
@@ -58,6 +57,9 @@ DAY_MS = 24 * 60 * 60 * 1000
 MAX_KEYS_A_SCRIPT = 5_000
 """A script holds up every other client of Redis while it runs: larger batches take several calls, in order."""
 
+_VERSION_KEY = b"v:"
+"""Before a record key's hash, where its newest version is kept."""
+
 _NOW = struct.Struct(">Q")
 _REQUEST = struct.Struct(">8s8s8s16sH")
 _ANSWER = struct.Struct(">BQHHH")
@@ -73,7 +75,7 @@ _Answer = TypeVar("_Answer")
 
 
 def _script(name: str) -> Script:
-    return Script(resources.files(__package__).joinpath(name).read_bytes())
+    return Script(resources.files(__package__).joinpath(f"{name}.lua").read_bytes())
 
 
 class RedisStore:

@@ -115,11 +115,6 @@ class RedisLink:
         (reply,) = await self._call([parts])
         return self._checked(reply)
 
-    async def strings(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """What is under ``keys``, in one round trip; unlike with MGET, a value of another type is an error."""
-        replies = await self._call([("GET", key) for key in keys])
-        return [self._checked(reply, (key,)) for key, reply in zip(keys, replies, strict=True)]
-
     def place(self, key: bytes) -> str:
         """Where ``key`` is, for people: a claim's hash in hex, an epoch's name as it is."""
         if key.isascii() and (name := key.decode("ascii")).isprintable():
