@@ -103,8 +103,8 @@ def int_of(headers: Iterable[Header], name: str, default: int) -> int:
 
 def int_in(named: Mapping[str, bytes | None], name: str, default: int) -> int:
     """As ``int_of``, of ``dict(headers)``."""
-    text = text_in(named, name)
-    return int(text) if text is not None and _is_number(text) else default
+    found = named.get(name)
+    return int(found) if found is not None and len(found) <= _DIGITS and found.isdigit() else default
 
 
 def parse_position(text: str) -> Position | None:
@@ -115,9 +115,12 @@ def parse_position(text: str) -> Position | None:
     return Position(parts[0], int(parts[1]), int(parts[2]))
 
 
+_DIGITS: Final = 18
+
+
 def _is_number(text: str) -> bool:
     """At most 18 decimal digits. ``isdigit`` alone also takes ``²``, and ``int`` refuses numbers of 4 301 digits."""
-    return len(text) <= 18 and text.isascii() and text.isdigit()
+    return len(text) <= _DIGITS and text.isascii() and text.isdigit()
 
 
 def idempotency_key(headers: Iterable[Header], origin: Position) -> str:
@@ -130,13 +133,16 @@ def idempotency_key(headers: Iterable[Header], origin: Position) -> str:
 
 def idempotency_key_in(named: Mapping[str, bytes | None], origin: Position) -> str:
     """As ``idempotency_key``, of ``dict(headers)``."""
+    return stated_key_in(named) or f"kafka://{origin}"
+
+
+def stated_key_in(named: Mapping[str, bytes | None]) -> str | None:
+    """The idempotency key that the headers state, by ``idempotency-key`` or source and id; None where neither does."""
     explicit = text_in(named, IDEMPOTENCY_KEY)
     if explicit:
         return explicit
     event_id, source = text_in(named, CE_ID), text_in(named, CE_SOURCE)
-    if event_id and source:
-        return f"{source.replace('#', '%23')}#{event_id}"
-    return f"kafka://{origin}"
+    return f"{source.replace('#', '%23')}#{event_id}" if event_id and source else None
 
 
 def without_bridge(headers: Iterable[Header]) -> list[Header]:

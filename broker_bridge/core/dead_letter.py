@@ -7,7 +7,9 @@ personal data; they are scrubbed of control characters and capped.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from broker_bridge import headers as h
 from broker_bridge.core.fingerprint import fingerprint
@@ -39,15 +41,34 @@ class Failure:
         return fingerprint(self.code, self.target_code)
 
 
+class _ReadWhenAsked:
+    """The fields of a letter that was read are read from its record's headers when they are first asked for: of a
+    million letters that are grouped, most fields never are."""
+
+    __slots__ = ("_named",)
+
+    if not TYPE_CHECKING:  # there it would answer to any name
+
+        def __getattr__(self, name: str) -> Any:
+            """Called where the slot of ``name`` is still empty, and by whoever asks for what there is not."""
+            read = _READERS.get(name)
+            if read is None:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+            value = read(self.record, self._named)
+            object.__setattr__(self, name, value)
+            return value
+
+
 @dataclass(slots=True, frozen=True)
-class DeadLetter:
+class DeadLetter(_ReadWhenAsked):
     """A record of a dead-letter topic, read. ``position`` is its own place there, ``origin`` the place it came from.
 
     ``headers`` are the original ones. ``hops`` says how often it had been replayed before it died this time,
     ``replay_id`` by which replay last. ``trace`` is the traceparent at the time of failure. ``edited_from`` is the
     payload fingerprint (hex) of the value as produced where a replay had changed it, ``release`` which release of the
-    service reported the failure; empty where not so or not known. ``record`` is what all this was read from, byte for
-    byte; None for a letter that stands in no topic.
+    service reported the failure; empty where not so or not known. ``writer`` names who wrote the letter where that was
+    not the bridge (``core.foreign_letters``). ``record`` is what all this was read from, byte for byte; None for a
+    letter that stands in no topic.
     """
 
     position: Position
@@ -65,6 +86,7 @@ class DeadLetter:
     idempotency_key: str
     edited_from: str = ""
     release: str = ""
+    writer: str = ""
     record: Record | None = field(default=None, repr=False, compare=False)
 
 
@@ -126,36 +148,52 @@ def write_dead_letter(
 
 def read_dead_letter(record: Record) -> DeadLetter:
     """A record of a dead-letter topic of ours, read back. What is missing reads as empty, never as an error."""
-    found = record.headers
-    origin_text = h.text_of(found, h.ORIGIN)
-    origin = (h.parse_position(origin_text) if origin_text else None) or record.position
-    original = tuple(h.without_bridge(found))
-    return DeadLetter(
-        position=record.position,
-        origin=origin,
-        group=h.text_of(found, h.GROUP) or "",
-        failure=Failure(
-            code=h.text_of(found, h.ERROR_CODE) or "unknown",
-            error_class=h.text_of(found, h.ERROR_CLASS) or "",
-            message=h.text_of(found, h.ERROR_MESSAGE) or "",
-            target_code=h.text_of(found, h.TARGET_CODE) or "",
-            attempts=h.int_of(found, h.ATTEMPT, 0),
-            first_ms=h.int_of(found, h.FIRST_FAILURE_MS, record.timestamp_ms),
-            last_ms=h.int_of(found, h.LAST_FAILURE_MS, record.timestamp_ms),
-        ),
-        service=h.text_of(found, h.SERVICE) or "",
-        hops=h.int_of(found, h.HOPS, 0),
-        replay_id=h.text_of(found, h.REPLAY_ID),
-        trace=h.text_of(found, h.TRACE),
-        key=record.key,
-        value=record.value,
-        headers=original,
-        timestamp_ms=record.timestamp_ms,
-        idempotency_key=h.idempotency_key(original, origin),
-        edited_from=h.text_of(found, h.EDITED_FROM) or "",
-        release=h.text_of(found, h.RELEASE) or "",
-        record=record,
+    letter, put = _blank(DeadLetter), object.__setattr__
+    put(letter, "record", record)
+    put(letter, "_named", dict(record.headers))
+    put(letter, "position", Position(record.topic, record.partition, record.offset))
+    put(letter, "key", record.key)
+    put(letter, "value", record.value)
+    return letter
+
+
+_blank = DeadLetter.__new__
+Named = Mapping[str, bytes | None]
+
+
+def _failure(record: Record, named: Named) -> Failure:
+    return Failure(
+        h.text_in(named, h.ERROR_CODE) or "unknown",
+        h.text_in(named, h.ERROR_CLASS) or "",
+        h.text_in(named, h.ERROR_MESSAGE) or "",
+        h.text_in(named, h.TARGET_CODE) or "",
+        h.int_in(named, h.ATTEMPT, 0),
+        h.int_in(named, h.FIRST_FAILURE_MS, record.timestamp_ms),
+        h.int_in(named, h.LAST_FAILURE_MS, record.timestamp_ms),
     )
+
+
+def _origin(record: Record, named: Named) -> Position:
+    stated = h.text_in(named, h.ORIGIN)
+    return (h.parse_position(stated) if stated else None) or record.position
+
+
+_READERS: dict[str, Callable[[Record, Named], object]] = {
+    "origin": _origin,
+    "group": lambda _, named: h.text_in(named, h.GROUP) or "",
+    "failure": _failure,
+    "service": lambda _, named: h.text_in(named, h.SERVICE) or "",
+    "hops": lambda _, named: h.int_in(named, h.HOPS, 0),
+    "replay_id": lambda _, named: h.text_in(named, h.REPLAY_ID),
+    "trace": lambda _, named: h.text_in(named, h.TRACE),
+    "headers": lambda record, _: tuple(h.without_bridge(record.headers)),
+    "timestamp_ms": lambda record, _: record.timestamp_ms,
+    # none of the headers that make a key is the bridge's own
+    "idempotency_key": lambda record, named: h.stated_key_in(named) or f"kafka://{_origin(record, named)}",
+    "edited_from": lambda _, named: h.text_in(named, h.EDITED_FROM) or "",
+    "release": lambda _, named: h.text_in(named, h.RELEASE) or "",
+    "writer": lambda *_: "",
+}
 
 
 def write_redrive(

@@ -13,7 +13,6 @@ _VERSION = "v1"
 
 
 @lru_cache(maxsize=1_024)
-@lru_cache(maxsize=1_024)
 def fingerprint(code: str, target_code: str = "") -> str:
     """Twelve hex digits: SHA-256 of the version, the error code and the target's own code, newline between them."""
     text = f"{_VERSION}\n{code}\n{target_code}"
