@@ -57,7 +57,7 @@ def find_runbook(code: str, *, folder: Path | None = None) -> Runbook:
     """The page of an error code. Raises ``NotFoundError``, with the nearest code that there is."""
     known = error_codes()
     if code not in known:
-        near = difflib.get_close_matches(code, known, n=1, cutoff=0.5)
+        near = difflib.get_close_matches(code, known, n=1)
         remedy = f"did you mean {near[0]!r}?" if near else "all codes: broker-bridge explain"
         raise NotFoundError(f"there is no error code {code!r}", remedy=remedy)
     path = (folder or runbook_folder()) / f"{code}.md"

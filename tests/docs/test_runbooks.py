@@ -35,14 +35,14 @@ TOOLS: dict[str, set[str] | None] = {
     "kafka-get-offsets.sh": {*_TOPIC, "--time"},
     "kafka-acls.sh": {*_TOPIC, "--list"},
     "kafka-broker-api-versions.sh": {"--bootstrap-server"},
-    "redis-cli": {"--scan", "--pattern", "--count"},
+    "redis-cli": {"--no-raw"},
     "psql": set(),
     "pip": set(),
     "redis-server": {"--version"},
     "git": {"--oneline"},
     "journalctl": {"--since"},
     **dict.fromkeys(
-        ("curl", "grep", "tail", "head", "ls", "env", "ss", "fuser", "getent", "java", "free", "sha256sum")
+        ("curl", "echo", "grep", "tail", "head", "ls", "env", "ss", "fuser", "getent", "java", "free", "sha256sum")
     ),
 }
 """What pages may use beside broker-bridge, with the long options they may give it; None: those are not looked at."""
