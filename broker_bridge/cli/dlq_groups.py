@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from broker_bridge.cli.exit_codes import ExitCode
-from broker_bridge.cli.letter_view import short_place
+from broker_bridge.cli.letter_view import short_place, tell_not_compared
 from broker_bridge.cli.operator_scope import (
     Suggest,
     ago,
@@ -17,6 +17,7 @@ from broker_bridge.cli.operator_scope import (
     selection_of,
     selection_options,
     suggester,
+    topic_option,
 )
 from broker_bridge.cli.output import config_option, emit, json_option, read_config, run_async, table
 
@@ -24,41 +25,54 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from broker_bridge.config import BridgeConfig
+    from broker_bridge.core.letter_filter import NotCompared
+    from broker_bridge.core.letter_groups import LetterGroup
     from broker_bridge.core.letters import Selection
-    from broker_bridge.replay.dead_letters import LetterGroup
+
+_RELEASES_SHOWN = 3
 
 
 @click.command("groups")
 @config_option
 @route_option
 @selection_options
+@topic_option
 @click.option("--expect-none", is_flag=True, help="Exit 1 where any dead letter still waits for somebody.")
 @json_option
-def groups(*, config_path: Path, route_name: str | None, expect_none: bool, as_json: bool, **given: Any) -> ExitCode:
+def groups(
+    *, config_path: Path, route_name: str | None, topic: str | None, expect_none: bool, as_json: bool, **given: Any
+) -> ExitCode:
     """Group dead letters by what went wrong, those with most waiting first.
 
     \b
     Example:
       broker-bridge dlq groups --since 24h
+      broker-bridge dlq groups --where 'amount_cents > 1000 and currency == "EUR"'
 
     \b
     Exit status: 0 done · 1 some wait and --expect-none was given · 3 no such route or topic · 4 Kafka or Redis away
     """
     config = read_config(config_path)
-    route, found = run_async(_groups(config, route_name, selection_of(given)))
+    route, found, not_compared = run_async(_groups(config, route_name, topic, selection_of(given)))
     waiting = sum(one.waiting for one in found)
-    result = {"route": route, "waiting": waiting, "groups": [_group_json(one) for one in found]}
-    suggest = suggester(config, config_path, route)
+    result = {
+        "route": route,
+        "waiting": waiting,
+        "groups": [_group_json(one) for one in found],
+        "not_compared": not_compared.as_json(),
+    }
+    suggest = suggester(config, config_path, route, topic=topic)
     emit(result, human=lambda console: _print_groups(console, found, suggest))
+    tell_not_compared(not_compared)
     return ExitCode.NO if expect_none and waiting else ExitCode.OK
 
 
-async def _groups(config: BridgeConfig, route_name: str | None, selection: Selection) -> tuple[str, list[LetterGroup]]:
-    from broker_bridge.replay.dead_letters import DeadLetters
-
+async def _groups(
+    config: BridgeConfig, route_name: str | None, topic: str | None, selection: Selection
+) -> tuple[str, list[LetterGroup], NotCompared]:
     async with open_scope(config, route_name) as scope:
-        letters = DeadLetters(reader=scope.reader, store=scope.store, route=scope.route)
-        return scope.route.name, await letters.groups(selection)
+        letters = scope.dead_letters(topic, whoever=True)
+        return scope.route.name, await letters.groups(selection), letters.not_compared
 
 
 def _group_json(group: LetterGroup) -> dict[str, object]:
@@ -72,6 +86,7 @@ def _group_json(group: LetterGroup) -> dict[str, object]:
         "distinct_keys": group.distinct_keys,
         "first_ms": group.first_ms,
         "last_ms": group.last_ms,
+        "releases": dict(group.releases.most_common()),
         "example": str(group.example),
     }
 
@@ -91,13 +106,25 @@ def _print_groups(console: Console, found: list[LetterGroup], suggest: Suggest) 
             one.waiting,
             _states_text(one),
             one.distinct_keys,
+            _releases_text(one),
             ago(one.first_ms, now_ms=now_ms),
             ago(one.last_ms, now_ms=now_ms),
             short_place(one.example),
         )
         for one in found
     ]
-    columns = ("kind", "what went wrong", "letters", "waiting", "the rest", "keys", "first", "last", "example")
+    columns = (
+        "kind",
+        "what went wrong",
+        "letters",
+        "waiting",
+        "the rest",
+        "keys",
+        "release",
+        "first",
+        "last",
+        "example",
+    )
     console.print(table(columns, rows, right=("letters", "waiting", "keys")))
     first = next((one for one in found if one.waiting), None)
     if first is None:
@@ -111,3 +138,8 @@ def _print_groups(console: Console, found: list[LetterGroup], suggest: Suggest) 
 def _states_text(group: LetterGroup) -> str:
     waits = {"waiting", "dead_again"}
     return ", ".join(f"{n} {state.value}" for state, n in sorted(group.states.items()) if state.value not in waits)
+
+
+def _releases_text(group: LetterGroup) -> str:
+    named = [name for name, _ in group.releases.most_common(_RELEASES_SHOWN)]
+    return ", ".join(named) + (" …" if len(group.releases) > _RELEASES_SHOWN else "")

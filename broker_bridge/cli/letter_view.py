@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from broker_bridge.cli.operator_scope import Suggest
-from broker_bridge.cli.output import plain
+from broker_bridge.cli.output import note, plain
 from broker_bridge.core.claim import ClaimState
 from broker_bridge.core.letters import LetterState
 from broker_bridge.core.timestamps import rfc3339
@@ -16,6 +16,7 @@ from broker_bridge.text import printable
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from broker_bridge.core.letter_filter import NotCompared
     from broker_bridge.message import Position
     from broker_bridge.replay.dead_letters import BrowsedLetter
 
@@ -36,6 +37,12 @@ _MEANING = {
 def short_place(position: Position | None) -> str:
     """A letter's place as commands take it: ``partition/offset``; empty for None."""
     return f"{position.partition}/{position.offset}" if position is not None else ""
+
+
+def tell_not_compared(counts: NotCompared) -> None:
+    """What an expression could not look at, on stderr; with ``--json`` it is part of the result."""
+    for sentence in counts.sentences():
+        note(sentence)
 
 
 def letter_details(route: str, browsed: BrowsedLetter, value: object, why_not: str, suggest: Suggest) -> dict[str, Any]:

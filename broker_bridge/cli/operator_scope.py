@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shlex
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,8 +23,12 @@ from broker_bridge.headers import schema_header_of
 
 if TYPE_CHECKING:
     from broker_bridge.config import BridgeConfig, RouteConfig
+    from broker_bridge.contracts.codec import Decode as CodecDecode
+    from broker_bridge.core.letter_filter import DecodeFields
     from broker_bridge.core.operation import Action, Operation
     from broker_bridge.idempotency.base import IdempotencyStore
+    from broker_bridge.message import Header
+    from broker_bridge.replay.dead_letters import DeadLetters
     from broker_bridge.replay.operations_log import OperationsLog
     from broker_bridge.replay.route import Decode, ReplayRoute
     from broker_bridge.transport.base import BatchProducer, LogReader, Transport
@@ -88,6 +92,36 @@ class OperatorScope:
         reader = codec.contract_for(topic, contract.subject, contract.version) if contract else None
         return lambda value, headers: codec.decode_json_ready(
             value, reader=reader, schema_header=schema_header_of(headers)
+        )
+
+    def fields_decoder(self) -> DecodeFields:
+        """How an expression sees values: by field, times and decimals as such; under the route's contract where it has
+        one, else as they were written. The codec is opened by the first value."""
+        opened: list[CodecDecode] = []
+        contract, topic = self.route_config.contract, self.route_config.topic
+
+        def decode(value: bytes, headers: Sequence[Header]) -> Mapping[str, Any]:
+            if not opened:
+                from broker_bridge.bootstrap import open_codec
+
+                codec = open_codec(self.config)
+                reader = codec.contract_for(topic, contract.subject, contract.version) if contract else None
+                opened.append(codec.decoder(reader))
+            return opened[0](value, schema_header_of(headers)).value
+
+        return decode
+
+    def dead_letters(self, topic: str | None = None, *, whoever: bool = False) -> DeadLetters:
+        """The route's dead letters, or those of another dead-letter ``topic`` beside it."""
+        from broker_bridge.replay.dead_letters import DeadLetters
+
+        return DeadLetters(
+            reader=self.reader,
+            store=self.store,
+            route=self.route.reading(topic),
+            decode=self.fields_decoder(),
+            clock=self.clock,
+            whoever=whoever,
         )
 
 
@@ -170,9 +204,18 @@ def selection_options(command: Command) -> Command:
             "--fingerprint", "fingerprints", multiple=True, metavar="HEX", help="Kind of failure, see groups."
         ),
         click.option("--key", default="", metavar="TEXT", help="Record key or idempotency key."),
-        click.option("--partition", type=click.IntRange(min=0), help="Only this partition."),
+        click.option(
+            "--header",
+            "headers",
+            multiple=True,
+            metavar="NAME[=VALUE]",
+            help="A header of the message with this value, or with any; may be repeated, all must hold.",
+        ),
+        click.option("--partition", type=click.IntRange(min=0), help="Only this partition of the source."),
         click.option("--from-offset", type=click.IntRange(min=0), help="Source offset, inclusive."),
         click.option("--to-offset", type=click.IntRange(min=0), help="Source offset, exclusive."),
+        click.option("--letter-from", type=click.IntRange(min=0), help="The letter's own offset, inclusive."),
+        click.option("--letter-to", type=click.IntRange(min=0), help="The letter's own offset, exclusive."),
         click.option("--since", metavar="TIME", help='Last failure at or after: "2026-11-24T08:00:00Z", or "2h" ago.'),
         click.option("--until", metavar="TIME", help="Last failure before."),
         click.option(
@@ -181,6 +224,12 @@ def selection_options(command: Command) -> Command:
             multiple=True,
             type=click.Choice([state.value for state in LetterState]),
             help="What became of it since; may be repeated.",
+        ),
+        click.option(
+            "--where",
+            default="",
+            metavar="EXPR",
+            help="An expression over the decoded value: 'amount_cents > 1000 and currency == \"EUR\"'.",
         ),
     ]
     for option in reversed(options):
@@ -196,13 +245,28 @@ def selection_of(given: dict[str, Any]) -> Selection:
         target_codes=given["target_codes"],
         fingerprints=given["fingerprints"],
         key=given["key"],
+        headers=given["headers"],
         partition=given["partition"],
         from_offset=given["from_offset"],
         to_offset=given["to_offset"],
+        letter_from=given["letter_from"],
+        letter_to=given["letter_to"],
         since_ms=moment_ms(given["since"], now_ms=now_ms, option="--since"),
         until_ms=moment_ms(given["until"], now_ms=now_ms, option="--until"),
         states=given["states"],
+        where=given["where"],
     )
+
+
+def topic_option(command: Command) -> Command:
+    """``--topic``: the command receives ``topic``, for ``OperatorScope.dead_letters``."""
+    option = click.option(
+        "--topic",
+        metavar="NAME",
+        help="Another dead-letter topic than the route's own: one that Kafka Connect, Kafka Streams, a share group or "
+        "Spring writes.",
+    )
+    return option(command)
 
 
 def moment_ms(text: str | None, *, now_ms: int, option: str) -> int | None:
@@ -239,11 +303,14 @@ def ago(time_ms: int, *, now_ms: int) -> str:
     return f"{passed_s}s ago"
 
 
-def suggester(config: BridgeConfig, config_path: Path, route: str) -> Suggest:
-    """Makes commands to suggest: quoted for a shell, with the configuration and route only where they are needed."""
+def suggester(config: BridgeConfig, config_path: Path, route: str, *, topic: str | None = None) -> Suggest:
+    """Makes commands to suggest: quoted for a shell, with the configuration and route only where they are needed, and
+    with the dead-letter ``topic`` that was asked for."""
     needed: list[str] = []
     if str(config_path) != DEFAULT_CONFIG:
         needed += ["--config", str(config_path)]
     if len(config.routes) > 1:
         needed += ["--route", route]
+    if topic:
+        needed += ["--topic", topic]
     return lambda *parts: shlex.join(["broker-bridge", *parts, *needed])

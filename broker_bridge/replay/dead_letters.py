@@ -1,27 +1,32 @@
-"""Browsing the dead letters of a route: each with what became of its message since."""
+"""Browsing the dead letters of a route: each with what became of its message since.
+
+Another dead-letter topic can be browsed as the route's (``ReplayRoute.reading``): one that Kafka Connect, Kafka
+Streams, a share group or Spring writes beside the same source topic.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from broker_bridge.core.claim import ClaimView
+from broker_bridge.clock import Clock
+from broker_bridge.core.claim import ClaimState, ClaimView
 from broker_bridge.core.dead_letter import DeadLetter, read_dead_letter
+from broker_bridge.core.foreign_letters import KEEPS_HEADERS, lacks_payload, read_letter
 from broker_bridge.core.identity import claim_key
+from broker_bridge.core.letter_filter import DecodeFields, NotCompared, Verdict, where_of
+from broker_bridge.core.letter_groups import LetterGroup, LetterGroups
 from broker_bridge.core.letters import LetterState, Selection, letter_state
-from broker_bridge.core.replay_plan import key_hash
-from broker_bridge.errors import NotFoundError
+from broker_bridge.errors import NotFoundError, UsageError
 from broker_bridge.idempotency.base import IdempotencyStore
 from broker_bridge.message import Position, TopicPartition
 from broker_bridge.replay.claims import with_claims
 from broker_bridge.replay.route import ReplayRoute
 from broker_bridge.transport.base import LogReader
 
-DISTINCT_KEYS_COUNTED = 1_000
-"""Up to here a group's different record keys are counted exactly; beyond it says so instead of a number."""
+Bounds = dict[TopicPartition, tuple[int, int]]
+"""First and next offset of partitions."""
 
 
 class BrowsedLetter(NamedTuple):
@@ -32,85 +37,68 @@ class BrowsedLetter(NamedTuple):
     claim: ClaimView | None
 
 
-@dataclass(slots=True)
-class LetterGroup:
-    """Dead letters of one kind of failure. Times in ms since the epoch; ``keys`` is bounded."""
-
-    fingerprint: str
-    code: str
-    target_code: str
-    count: int = 0
-    first_ms: int = 0
-    last_ms: int = 0
-    example: Position | None = None
-    states: Counter[LetterState] = field(default_factory=Counter)
-    keys: set[str] = field(default_factory=set)
-
-    def add(self, browsed: BrowsedLetter) -> None:
-        """Count one more letter of this kind; the example is the newest that still waits, else the newest."""
-        failure = browsed.letter.failure
-        self.first_ms = min(self.first_ms or failure.first_ms, failure.first_ms)
-        self.last_ms = max(self.last_ms, failure.last_ms)
-        self.count += 1
-        if len(self.keys) <= DISTINCT_KEYS_COUNTED:
-            self.keys.add(key_hash(browsed.letter.key))
-        waits = browsed.state in (LetterState.WAITING, LetterState.DEAD_AGAIN)
-        if waits or not self.waiting:
-            self.example = browsed.letter.position
-        self.states[browsed.state] += 1
-
-    @property
-    def waiting(self) -> int:
-        """How many still wait for somebody."""
-        return self.states[LetterState.WAITING] + self.states[LetterState.DEAD_AGAIN]
-
-    @property
-    def distinct_keys(self) -> str:
-        """How many different record keys, ``1000+`` beyond the bound."""
-        found = len(self.keys)
-        return str(found) if found <= DISTINCT_KEYS_COUNTED else f"{DISTINCT_KEYS_COUNTED}+"
-
-
 class DeadLetters:
-    """The dead letters of one route. ``reader`` and ``store`` are started by the caller."""
+    """The dead letters of one route. ``reader`` and ``store`` are started by the caller.
 
-    def __init__(self, *, reader: LogReader, store: IdempotencyStore, route: ReplayRoute) -> None:
+    ``decode`` is needed for selections with an expression. With ``clock`` a letter of another system that this group
+    never took counts as waiting as long as a claim would still be remembered; without, its state is unknown. With
+    ``whoever`` letters are browsed that cannot be brought home by this route: of other source topics, or without their
+    payload; otherwise they are counted in ``left_out``. ``not_compared`` counts what expressions could not look at.
+    """
+
+    def __init__(
+        self,
+        *,
+        reader: LogReader,
+        store: IdempotencyStore,
+        route: ReplayRoute,
+        decode: DecodeFields | None = None,
+        clock: Clock | None = None,
+        whoever: bool = False,
+    ) -> None:
         self._reader = reader
         self._store = store
         self._route = route
+        self._decode = decode
+        self._clock = clock
+        self._whoever = whoever
+        self._read = read_letter if route.reads_foreign else read_dead_letter
+        self._partitions = 0
+        self.not_compared = NotCompared()
+        self.left_out = 0
 
-    async def ends(self) -> dict[TopicPartition, tuple[int, int]]:
+    async def ends(self) -> Bounds:
         """First and next offset of each dead-letter partition. Raises ``TopicMissingError``."""
         return await self._reader.offsets([self._route.dead_letter_topic])
 
     async def browse(
-        self, selection: Selection, *, bounds: dict[TopicPartition, tuple[int, int]] | None = None
+        self, selection: Selection, *, bounds: Bounds | None = None
     ) -> AsyncGenerator[list[BrowsedLetter], None]:
         """The letters that ``selection`` means, in batches, each partition in the order of its log.
 
-        ``bounds`` (first, next offset) limits what is read; by default all that is there when the call begins.
+        ``bounds`` (first, next offset) limits what is read; by default all that is there when the call begins. Raises
+        ``UsageError`` for an expression where values cannot be decoded.
         """
-        bounds = bounds if bounds is not None else await self.ends()
-        wanted = {tp: b for tp, b in bounds.items() if selection.partition in (None, tp.partition)}
+        if selection.where and self._decode is None:
+            raise UsageError("values are not decoded here, so that --where cannot look at them", where="--where")
+        wanted = self._wanted(selection, bounds if bounds is not None else await self.ends())
+        if self._route.reads_foreign:
+            self._partitions = len(await self._reader.offsets([self._route.topic]))
         letters = self._letters(selection, wanted)
         looked_up = with_claims(letters, key_of=self.claim_key_of, store=self._store, group=self._route.group)
+        any_state = not selection.states
         async with aclosing(letters), aclosing(looked_up):
             async for batch in looked_up:
-                browsed = [BrowsedLetter(letter, letter_state(letter, claim), claim) for letter, claim in batch]
-                yield [one for one in browsed if selection.matches_state(one.state)]
+                browsed = [BrowsedLetter(letter, self._state(letter, claim), claim) for letter, claim in batch]
+                yield browsed if any_state else [one for one in browsed if selection.matches_state(one.state)]
 
     async def groups(self, selection: Selection) -> list[LetterGroup]:
         """The letters by kind of failure, those with most waiting first."""
-        groups: dict[str, LetterGroup] = {}
+        groups = LetterGroups()
         async for batch in self.browse(selection):
-            for browsed in batch:
-                failure = browsed.letter.failure
-                known = groups.get(failure.fingerprint)
-                if known is None:
-                    known = LetterGroup(failure.fingerprint, failure.code, failure.target_code)
-                    groups[failure.fingerprint] = known
-                known.add(browsed)
-        return sorted(groups.values(), key=lambda group: (-group.waiting, -group.count, group.fingerprint))
+            for letter, state, _ in batch:
+                groups.add(letter, state)
+        return groups.most_waiting_first()
 
     async def show(self, partition: int, offset: int) -> BrowsedLetter:
         """One letter by its place in the dead-letter topic. Raises ``NotFoundError``."""
@@ -124,19 +112,66 @@ class DeadLetters:
                 where=str(position),
                 remedy="broker-bridge dlq list shows the places",
             )
-        letter = read_dead_letter(record)
+        letter = self._read(record)
         claim = (await self._store.inspect(self._route.group, [self.claim_key_of(letter)]))[0]
-        return BrowsedLetter(letter, letter_state(letter, claim), claim)
+        return BrowsedLetter(letter, self._state(letter, claim), claim)
 
     def claim_key_of(self, letter: DeadLetter) -> bytes:
         """The key of the claim that decides what became of a letter."""
         return claim_key(letter.idempotency_key, namespace=self._route.topic)
 
-    async def _letters(
-        self, selection: Selection, bounds: dict[TopicPartition, tuple[int, int]]
-    ) -> AsyncGenerator[Sequence[DeadLetter], None]:
+    def _state(self, letter: DeadLetter, claim: ClaimView | None) -> LetterState:
+        """As ``letter_state``; a claim knows only places in the route's own dead-letter topic."""
+        if not self._route.reads_foreign:
+            return letter_state(letter, claim)
+        if claim is None:
+            return LetterState.WAITING if self._never_taken(letter) else LetterState.UNKNOWN
+        return LetterState.SUPERSEDED if claim.state is ClaimState.DEAD else letter_state(letter, claim)
+
+    def _never_taken(self, letter: DeadLetter) -> bool:
+        """Whether no claim means that the group never took this message: it has the identity it was produced with, and
+        is younger than what is remembered."""
+        if self._clock is None or letter.writer not in KEEPS_HEADERS:
+            return False
+        return letter.timestamp_ms > self._clock.now_ms() - self._route.claim_ttl_ms
+
+    def _wanted(self, selection: Selection, bounds: Bounds) -> Bounds:
+        """What must be read. Our own dead letters are in the partition of their origin."""
+        partition = None if self._route.reads_foreign else selection.partition
+        wanted: Bounds = {}
+        for tp, (first, after) in bounds.items():
+            start = max(first, selection.letter_from or 0)
+            end = after if selection.letter_to is None else min(after, selection.letter_to)
+            if partition in (None, tp.partition) and start < end:
+                wanted[tp] = (start, end)
+        return wanted
+
+    async def _letters(self, selection: Selection, bounds: Bounds) -> AsyncGenerator[Sequence[DeadLetter], None]:
         start = {tp: first for tp, (first, _) in bounds.items()}
         end = {tp: after for tp, (_, after) in bounds.items()}
+        read, tests, where = self._read, selection.tests(), selection.where
+        if self._route.reads_foreign and not self._whoever:
+            tests.append(self._comes_home)
         async for records in self._reader.read(start, end):
-            letters = map(read_dead_letter, records)
-            yield [letter for letter in letters if selection.matches(letter)]
+            letters = [read(record) for record in records]
+            for test in tests:
+                letters = [letter for letter in letters if test(letter)]
+            yield self._meant(letters, where) if where else letters
+
+    def _meant(self, letters: list[DeadLetter], expression: str) -> list[DeadLetter]:
+        where, decode, meant = where_of(expression), self._decode, []
+        assert decode is not None  # as browse has seen to
+        for letter in letters:
+            judged = where.judge(letter, decode)
+            if judged.verdict is Verdict.YES:
+                meant.append(letter)
+            elif judged.error is not None:
+                self.not_compared.count(letter, judged)
+        return meant
+
+    def _comes_home(self, letter: DeadLetter) -> bool:
+        topic, partition, _ = letter.origin
+        if topic == self._route.topic and partition < self._partitions and not lacks_payload(letter):
+            return True
+        self.left_out += 1
+        return False

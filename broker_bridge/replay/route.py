@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from broker_bridge.config.route import RouteConfig
 from broker_bridge.message import Header
@@ -15,7 +15,7 @@ Decode = Callable[[bytes, Sequence[Header]], object]
 @dataclass(slots=True, frozen=True)
 class ReplayRoute:
     """Topics and limits of one route. ``retry_topics`` in the order of their delays; ``claim_ttl_ms`` is how long a
-    settled claim is remembered."""
+    settled claim is remembered. ``reads_foreign`` says that ``dead_letter_topic`` is not the group's own."""
 
     name: str
     group: str
@@ -27,6 +27,7 @@ class ReplayRoute:
     max_hops: int
     claim_ttl_ms: int
     keeps_order: bool
+    reads_foreign: bool = False
 
     @classmethod
     def of(cls, route: RouteConfig) -> ReplayRoute:
@@ -44,3 +45,9 @@ class ReplayRoute:
             claim_ttl_ms=route.claims.ttl_ms,
             keeps_order=route.order != "none",
         )
+
+    def reading(self, topic: str | None) -> ReplayRoute:
+        """This route with the dead letters of another topic; None and its own topic change nothing."""
+        if topic is None or topic == self.dead_letter_topic:
+            return self
+        return replace(self, dead_letter_topic=topic, reads_foreign=True)

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from replay_world import World
 
 from broker_bridge.core.dead_letter import read_dead_letter, write_redrive
+from broker_bridge.core.letter_groups import (
+    DISTINCT_KEYS_COUNTED,
+    GROUPS_KEPT,
+    RELEASES_KEPT,
+    LetterGroup,
+    LetterGroups,
+)
 from broker_bridge.core.letters import LetterState, Selection
 from broker_bridge.errors import NotFoundError, TopicMissingError, UsageError
-from broker_bridge.replay.dead_letters import DISTINCT_KEYS_COUNTED, BrowsedLetter, DeadLetters, LetterGroup
+from broker_bridge.replay.dead_letters import DeadLetters
 
 ANY = Selection()
 
@@ -31,7 +39,7 @@ async def states_of(world: World, selection: Selection = ANY) -> dict[str, Lette
     return found
 
 
-async def replay(world: World, letter, replay_id: str):
+async def send_back(world: World, letter, replay_id: str):
     redrive = write_redrive(
         read_dead_letter(letter), topic=world.route.redrive_topic, replay_id=replay_id, now_ms=world.clock.now_ms()
     )
@@ -43,18 +51,18 @@ async def test_the_state_follows_the_claim(world: World) -> None:
     first = await world.die(record)
     assert await states_of(world) == {"0/0": LetterState.WAITING}
 
-    copy = await replay(world, first, "rp-1")
+    copy = await send_back(world, first, "rp-1")
     assert await states_of(world) == {"0/0": LetterState.WAITING}, "in the lane, not yet claimed"
     await world.claim(copy)
     assert await states_of(world) == {"0/0": LetterState.REPLAYING}
 
-    second = await world.die(await replay(world, first, "rp-2"))
+    second = await world.die(await send_back(world, first, "rp-2"))
     assert second is None, "the lease of the first replay runs"
     await world.clock.sleep_ms(31_000)
     await world.die(copy)
     assert await states_of(world) == {"0/0": LetterState.SUPERSEDED, "0/1": LetterState.DEAD_AGAIN}
 
-    await world.complete(await replay(world, (await world.read_all(world.route.dead_letter_topic))[1], "rp-3"))
+    await world.complete(await send_back(world, (await world.read_all(world.route.dead_letter_topic))[1], "rp-3"))
     assert set((await states_of(world)).values()) == {LetterState.RESOLVED}
 
 
@@ -149,7 +157,7 @@ async def test_groups_count_by_kind_and_state(world: World) -> None:
         await world.die(record)
     await world.die(records[3], "avro_malformed", "")
     letter = (await world.read_all(world.route.dead_letter_topic))[0]
-    await world.complete(await replay(world, letter, "rp-1"))
+    await world.complete(await send_back(world, letter, "rp-1"))
 
     rejected, malformed = await letters_of(world).groups(Selection())
     assert (rejected.code, rejected.target_code, rejected.count, rejected.waiting) == (
@@ -168,10 +176,18 @@ async def test_distinct_keys_are_bounded(world: World) -> None:
     letter = read_dead_letter(await world.die((await world.produce(1))[0]))
     group = LetterGroup("f", "c", "")
     for n in range(DISTINCT_KEYS_COUNTED + 50):
-        changed = type(letter)(**{**{f: getattr(letter, f) for f in letter.__slots__}, "key": str(n).encode()})
-        group.add(BrowsedLetter(changed, LetterState.WAITING, None))
+        group.add(replace(letter, key=str(n).encode(), release=f"r{n}"), LetterState.WAITING)
     assert group.distinct_keys == "1000+"
     assert len(group.keys) == DISTINCT_KEYS_COUNTED + 1
+    assert len(group.releases) == RELEASES_KEPT + 1
+    assert group.releases.total() == group.count == group.waiting
+
+    groups = LetterGroups()
+    for n in range(GROUPS_KEPT + 50):
+        groups.add(replace(letter, failure=replace(letter.failure, target_code=str(n))), LetterState.RESOLVED)
+    found = groups.most_waiting_first()
+    assert len(found) == GROUPS_KEPT + 1
+    assert (found[0].code, found[0].count) == ("(others)", 50)
 
 
 async def test_show_one_or_say_where_they_are(world: World) -> None:
