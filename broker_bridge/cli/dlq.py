@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import click
 
+from broker_bridge.cli.dlq_discard import discard
+from broker_bridge.cli.dlq_export import export
 from broker_bridge.cli.dlq_groups import groups
+from broker_bridge.cli.dlq_import import import_letters
 from broker_bridge.cli.dlq_list import list_letters
 from broker_bridge.cli.dlq_show import show
 
@@ -18,8 +21,10 @@ def group() -> None:
       broker-bridge dlq groups
       broker-bridge dlq list --code target_rejected --state waiting
       broker-bridge dlq show 0/17
+      broker-bridge dlq export --code target_rejected --out rejected.jsonl
+      broker-bridge dlq discard --code deadline_passed --why "refunded by hand"
     """
 
 
-for _command in (groups, list_letters, show):
+for _command in (groups, list_letters, show, export, import_letters, discard):
     group.add_command(_command)

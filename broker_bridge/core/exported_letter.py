@@ -177,7 +177,7 @@ def verify(lines: Iterable[bytes]) -> Checked:
     return Checked(header, end)
 
 
-def read_letter(line: bytes, number: int, *, topic: str) -> Record | None:
+def letter_record(line: bytes, number: int, *, topic: str) -> Record | None:
     """The record of a letter's line, as it stood in ``topic``; None of the header and the end. ``number`` is the
     line's, for the error. Raises ``ExportInvalidError``."""
     found = _parse(line, number)

@@ -17,7 +17,6 @@ the topic is kept. A discard that was killed in between leaves claims that the n
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
@@ -35,12 +34,9 @@ from broker_bridge.core.letters import Selection
 from broker_bridge.core.operator_claim import Hand, operator_tag
 from broker_bridge.errors import BridgeError
 from broker_bridge.idempotency.base import IdempotencyStore
-from broker_bridge.message import TopicPartition
-from broker_bridge.replay.dead_letters import BrowsedLetter, DeadLetters
+from broker_bridge.replay.dead_letters import Bounds, BrowsedLetter, DeadLetters
 from broker_bridge.replay.operator_claims import LetterClaim, claim_letters
 from broker_bridge.replay.route import ReplayRoute
-
-Bounds = dict[TopicPartition, tuple[int, int]]
 
 
 @dataclass(slots=True)
@@ -50,6 +46,16 @@ class DiscardReport:
     discard_id: str
     fates: Counter[Fate] = field(default_factory=Counter)
     was_stopped: bool = False
+
+    @property
+    def discarded(self) -> int:
+        """How many were discarded by this discard so far."""
+        return self.fates[Fate.DISCARDED]
+
+    @property
+    def in_hand(self) -> int:
+        """How many were left, because somebody has them in hand."""
+        return self.fates[Fate.IN_HAND]
 
     @property
     def counts(self) -> dict[str, int]:
@@ -67,14 +73,21 @@ class Discarder:
     """Discards letters of one route. ``store`` and what ``letters`` reads with are started by the caller."""
 
     def __init__(
-        self, *, letters: DeadLetters, store: IdempotencyStore, route: ReplayRoute, clock: Clock, record: Record
+        self,
+        *,
+        letters: DeadLetters,
+        store: IdempotencyStore,
+        route: ReplayRoute,
+        clock: Clock,
+        record: Record,
+        discard_id: str,
     ) -> None:
         self._letters = letters
         self._store = store
         self._route = route
         self._clock = clock
         self._record = record
-        self.discard_id = f"discard-{secrets.token_hex(8)}"
+        self.discard_id = discard_id
 
     async def preview(
         self,

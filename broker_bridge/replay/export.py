@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, BinaryIO, NamedTuple
 
-from broker_bridge.core.dead_letter import DeadLetter, read_dead_letter
+from broker_bridge.core.dead_letter import DeadLetter
 from broker_bridge.core.exported_letter import (
     LONGEST_LINE,
     ExportEnd,
@@ -17,9 +17,10 @@ from broker_bridge.core.exported_letter import (
     Seal,
     end_line,
     header_line,
-    read_letter,
+    letter_record,
     verify,
 )
+from broker_bridge.core.foreign_letters import read_letter
 from broker_bridge.errors import ExportInvalidError, NotFoundError, ReplayError, UsageError
 from broker_bridge.message import Record
 
@@ -35,8 +36,8 @@ class FiledLetter(NamedTuple):
 
     @property
     def letter(self) -> DeadLetter:
-        """The record, read."""
-        return read_dead_letter(self.record)
+        """The record, read, whoever wrote it."""
+        return read_letter(self.record)
 
 
 class ExportedFile:
@@ -66,7 +67,7 @@ class ExportedFile:
         with self._named():
             at = 0
             for number, line in enumerate(self._lines(0), start=1):
-                record = read_letter(line, number, topic=self.header.dead_letter_topic)
+                record = letter_record(line, number, topic=self.header.dead_letter_topic)
                 if record is not None:
                     yield FiledLetter(at, record)
                 at += len(line)
@@ -78,14 +79,14 @@ class ExportedFile:
             self._file.seek(at)
             line = self._file.readline(LONGEST_LINE + 1)
             try:
-                record = read_letter(line, 0, topic=self.header.dead_letter_topic)
+                record = letter_record(line, 0, topic=self.header.dead_letter_topic)
             except ExportInvalidError:
                 record = None
             if record is None:
                 raise ExportInvalidError(
                     f"no letter begins at byte {at}", remedy="the file was changed meanwhile: export again"
                 )
-            return read_dead_letter(record)
+            return read_letter(record)
 
     def _lines(self, at: int) -> Iterator[bytes]:
         self._file.seek(at)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from broker_bridge.replay.dead_letters import DeadLetters
 from broker_bridge.replay.discard import Discarder, DiscardReport
 
 ANY = Selection()
+_ids = itertools.count()
 
 
 @dataclass
@@ -59,7 +61,12 @@ def letters_of(world: World) -> DeadLetters:
 
 def discarder(world: World, journal: Journal) -> Discarder:
     return Discarder(
-        letters=letters_of(world), store=world.store, route=world.route, clock=world.clock, record=journal.record
+        letters=letters_of(world),
+        store=world.store,
+        route=world.route,
+        clock=world.clock,
+        record=journal.record,
+        discard_id=f"discard-{next(_ids)}",
     )
 
 

@@ -17,7 +17,7 @@ from broker_bridge.core.exported_letter import (
     end_line,
     header_line,
     letter_line,
-    read_letter,
+    letter_record,
     verify,
 )
 from broker_bridge.errors import ExportInvalidError, NotFoundError, ReplayError, UsageError
@@ -67,7 +67,7 @@ def an_export(count: int = 3) -> list[bytes]:
 def test_every_byte_comes_back(record: Record) -> None:
     line = letter_line(record, read_dead_letter(record), state="waiting", decoded={"n": 1})
     assert line.count(b"\n") == 1
-    found = read_letter(line, 2, topic=TOPIC)
+    found = letter_record(line, 2, topic=TOPIC)
     assert found == record
     assert read_dead_letter(found) == read_dead_letter(record)
 
@@ -85,7 +85,7 @@ def test_text_is_readable_and_other_bytes_are_base64() -> None:
 def test_a_value_that_is_not_json_is_left_out(decoded: object) -> None:
     line = letter_line(a_record(), read_dead_letter(a_record()), decoded=decoded)
     assert "value_json" not in json.loads(line)
-    assert read_letter(line, 2, topic=TOPIC) == a_record()
+    assert letter_record(line, 2, topic=TOPIC) == a_record()
 
 
 def test_a_sound_export_is_verified() -> None:

@@ -27,7 +27,9 @@ async def discard(bridge: Bridge, world: InMemoryBridge) -> DiscardReport:
     reader = world.transport.reader()
     await reader.start()
     letters = DeadLetters(reader=reader, store=world.store, route=route)
-    discarder = Discarder(letters=letters, store=world.store, route=route, clock=world.clock, record=_nowhere)
+    discarder = Discarder(
+        letters=letters, store=world.store, route=route, clock=world.clock, record=_nowhere, discard_id="d"
+    )
     return await discarder.discard(Selection(), allow_expired=False)
 
 
