@@ -252,4 +252,4 @@ class WorkerMetrics:
     def forget_partition(self, route: str, topic: str, partition: int) -> None:
         """The partition is another worker's now; its gauges would lie."""
         for gauge in (self.lag, self.watermark_lag):
-            gauge.remove_by_labels({"route": route, "topic": topic, "partition": str(partition)})
+            gauge.remove(route, topic, str(partition))  # remove_by_labels looks through all of them
