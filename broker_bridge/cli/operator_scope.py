@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Suggest = Callable[..., str]
-"""``suggest("dlq", "show", place)``: the whole command line."""
+"""``suggest("dlq", "show", place)``: the whole command line. With ``own=True`` it is about the route's own dead letters
+whatever topic was asked for."""
 
 
 @dataclass(slots=True)
@@ -305,12 +306,11 @@ def ago(time_ms: int, *, now_ms: int) -> str:
 
 def suggester(config: BridgeConfig, config_path: Path, route: str, *, topic: str | None = None) -> Suggest:
     """Makes commands to suggest: quoted for a shell, with the configuration and route only where they are needed, and
-    with the dead-letter ``topic`` that was asked for."""
+    with the dead-letter ``topic`` that was asked for, unless ``own``."""
     needed: list[str] = []
     if str(config_path) != DEFAULT_CONFIG:
         needed += ["--config", str(config_path)]
     if len(config.routes) > 1:
         needed += ["--route", route]
-    if topic:
-        needed += ["--topic", topic]
-    return lambda *parts: shlex.join(["broker-bridge", *parts, *needed])
+    other = ["--topic", topic] if topic else []
+    return lambda *parts, own=False: shlex.join(["broker-bridge", *parts, *needed, *([] if own else other)])
