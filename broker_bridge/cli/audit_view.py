@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from broker_bridge.cli.output import table
 from broker_bridge.core.audit import Listing, Outcome
 from broker_bridge.core.duration import format_duration
+from broker_bridge.core.reconcile import SIDES
 from broker_bridge.text import printable
 
 if TYPE_CHECKING:
@@ -15,45 +16,25 @@ if TYPE_CHECKING:
     from broker_bridge.cli.operator_scope import Suggest
     from broker_bridge.core.reconcile import Discrepancy, Reconciliation
     from broker_bridge.replay.audit import AuditReport
+    from broker_bridge.replay.audit_round import AuditRound
 
 LISTED = 10
-_SIDES = ("missing", "extra", "late", "unexplained", "disordered", "uncertain")
 _COUNTS = (
     "lines", "applied", "repeats", "repeats_explained", "told_again", "refused", "fenced", "forced", "unsettled",
     "foreign",
 )  # fmt: skip
 
 
-def objections(
-    report: AuditReport, target: Reconciliation | None, *, expect_drained: bool, allow_forgotten: bool
-) -> list[str]:
-    """Why what was asked for does not close; empty where it does."""
-    books = report.books
-    found = [] if books.adds_up else ["the audit itself does not add up"]
-    if unaccounted := books.total(Outcome.UNACCOUNTED):
-        found.append(f"{unaccounted:,} unaccounted")
-    if (forgotten := books.total(Outcome.FORGOTTEN)) and not allow_forgotten:
-        found.append(f"{forgotten:,} forgotten")
-    if expect_drained and not books.drained:
-        found.append("not drained")
-    if report.outputs is not None and (missing := len(report.outputs.missing)):
-        found.append(f"{missing:,} results missing")
-    if target is not None and not target.balanced:
-        found.append("the target's log disagrees")
-    return found
-
-
-def audit_result(
-    report: AuditReport, target: Reconciliation | None, *, against: list[str], suggest: Suggest
-) -> dict[str, Any]:
+def audit_result(found: AuditRound, *, suggest: Suggest) -> dict[str, Any]:
     """Everything as JSON types."""
+    report, target, against = found
     books = report.books
     result: dict[str, Any] = {
         "route": report.route,
         "group": report.group,
         "topic": report.topic,
         "balanced": not against,
-        "objections": against,
+        "objections": [one.text for one in against],
         "drained": books.drained,
         "produced": books.produced.total(),
         **{outcome.value: books.total(outcome) for outcome in Outcome},
@@ -92,7 +73,7 @@ def audit_result(
 
 def _target_json(target: Reconciliation) -> dict[str, Any]:
     counts: dict[str, Any] = {name: getattr(target, name) for name in _COUNTS}
-    for side in _SIDES:
+    for side in SIDES:
         found: Listing[Discrepancy] = getattr(target, side)
         counts[side] = len(found)
         counts[f"{side}_list"] = [
@@ -102,10 +83,9 @@ def _target_json(target: Reconciliation) -> dict[str, Any]:
     return {"balanced": target.balanced, **counts}
 
 
-def print_audit(
-    console: Console, report: AuditReport, target: Reconciliation | None, *, against: list[str], suggest: Suggest
-) -> None:
+def print_audit(console: Console, found: AuditRound, *, suggest: Suggest) -> None:
     """The same for people: one table, then only what needs a person, then the verdict."""
+    report, target, _ = found
     books = report.books
     shown = [o for o in Outcome if books.total(o) or o in (Outcome.COMPLETED, Outcome.DEAD, Outcome.UNACCOUNTED)]
     columns = ("partition", "produced", *(outcome.value.replace("_", " ") for outcome in shown))
@@ -132,11 +112,18 @@ def print_audit(
         _print_outputs(console, report)
     if target is not None:
         _print_target(console, target)
-    verdict = f"The books do NOT balance ({'; '.join(against)})" if against else "The books balance"
-    total = " + ".join(f"{books.total(o):,} {o.value.replace('_', ' ')}" for o in shown if books.total(o)) or "0"
-    console.print(f"\n{verdict}: {books.produced.total():,} produced = {total}.", style="bold", soft_wrap=True)
+    console.print(f"\n{verdict_line(found)}", style="bold", soft_wrap=True)
     if books.total(Outcome.DEAD):
         _say(console, f"What the dead letters say: {suggest('dlq', 'groups')}")
+
+
+def verdict_line(found: AuditRound) -> str:
+    """Whether the books balance, and how they add up."""
+    books = found.report.books
+    against = "; ".join(one.text for one in found.objections)
+    verdict = f"The books do NOT balance ({against})" if against else "The books balance"
+    total = " + ".join(f"{books.total(o):,} {o.value.replace('_', ' ')}" for o in Outcome if books.total(o)) or "0"
+    return f"{verdict}: {books.produced.total():,} produced = {total}."
 
 
 def _row(produced: int, counts: list[int]) -> list[str]:
@@ -162,7 +149,7 @@ def _print_target(console: Console, target: Reconciliation) -> None:
         console,
         f"\nTarget: {target.applied:,} keys applied in {target.lines:,} lines; {target.repeats:,} deliveries repeated "
         f"({target.repeats_explained:,} announced), {target.refused:,} refused, {target.fenced:,} fenced, "
-        f"{target.forced:,} forced by a replay.",
+        f"{target.forced:,} forced by a replay, {target.foreign:,} of other records.",
     )
     titles = {
         "missing": "completed, but the target never applied them",

@@ -28,6 +28,9 @@ UNCERTAIN_CODES = frozenset(
 )
 """Dead-letter codes that leave open whether the effect happened, and say so."""
 
+SIDES = ("missing", "extra", "late", "unexplained", "disordered", "uncertain")
+"""The listings of a ``Reconciliation``, by name."""
+
 _DELIVERED = frozenset({"applied", "repeat", "refused"})
 _GIVEN_UP = frozenset({Outcome.DISCARDED, Outcome.STALE})
 _FORCED = "#force:"
@@ -53,7 +56,8 @@ class TargetLine(NamedTuple):
     ``kind``: ``applied`` (the effect happened), ``repeat`` (the target knew the key and did nothing again),
     ``refused`` (it said no), ``fenced`` (it turned a stale token away). ``origin`` is None where the list has none.
     ``at_ms``: when, ms since the epoch. ``result_id``: the id of the event that says so; two lines with one are one
-    effect, told twice.
+    effect, told twice. ``is_event_id``: where no record has ``key`` as its idempotency key, it may be the id of an
+    event, or the place of a record without one.
     """
 
     number: int
@@ -65,6 +69,7 @@ class TargetLine(NamedTuple):
     origin: Position | None = None
     at_ms: int | None = None
     result_id: str | None = None
+    is_event_id: bool = False
 
     @property
     def is_explained(self) -> bool:

@@ -16,20 +16,31 @@ from broker_bridge.core.reconcile import (
     judge_key,
     judge_order,
 )
+from broker_bridge.errors import AuditError
 from broker_bridge.message import Position
 from broker_bridge.replay.scratch import Row, Scratch, in_step
 
 _TABLES = """
 CREATE TABLE entry (
-    base BLOB, name BLOB, partition INTEGER, at INTEGER, key BLOB, outcome TEXT, code TEXT, event_id TEXT,
+    base BLOB, name BLOB, partition INTEGER, at INTEGER, key BLOB, outcome TEXT, code TEXT, event_id BLOB,
     timestamp_ms INTEGER, deadline_ms INTEGER);
 CREATE TABLE line (
     base BLOB, number INTEGER, name BLOB, kind TEXT, attempt INTEGER, crashes INTEGER, replay_id TEXT, topic TEXT,
-    partition INTEGER, at INTEGER, at_ms INTEGER, result_id BLOB);
+    partition INTEGER, at INTEGER, at_ms INTEGER, result_id BLOB, is_event_id INTEGER);
 CREATE TABLE applied (partition INTEGER, key BLOB, number INTEGER, at INTEGER, name BLOB);
 """
 _ENTRY = "INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_LINE = "INSERT INTO line VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_LINE = "INSERT INTO line VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_BY_EVENT_ID = (
+    "CREATE INDEX by_name ON entry (name)",
+    "CREATE INDEX by_event_id ON entry (event_id)",
+    # The record that holds the claim comes before its duplicates.
+    """
+    UPDATE line SET (base, name) = (
+        SELECT base, name FROM entry WHERE entry.event_id = line.name ORDER BY outcome = 'duplicate' LIMIT 1)
+    WHERE is_event_id AND NOT EXISTS (SELECT 1 FROM entry WHERE entry.name = line.name)
+    AND EXISTS (SELECT 1 FROM entry WHERE entry.event_id = line.name)""",
+)
 _LARGEST = 2**63 - 1
 
 
@@ -40,8 +51,15 @@ class Reconciler:
         self._topic = topic
         self._scratch = Scratch(_TABLES)
         self._foreign = 0
+        self._has_event_ids = False
+        self._is_interrupted = False
         self.needs_newer = False
         """Whether a line gave no origin: only the whole source topic can tell whether it is one of its records."""
+
+    def interrupt(self) -> None:
+        """Have ``compare``, which runs in another thread, raise ``AuditError`` soon."""
+        self._is_interrupted = True
+        self._scratch.interrupt()
 
     def close(self) -> None:
         """Let go of the file. Idempotent."""
@@ -52,7 +70,8 @@ class Reconciler:
         _, partition, at = entry.position
         key = entry.idempotency_key
         row = (_bytes(base_key(key)), _bytes(key), partition, at, entry.key, entry.outcome.value, entry.code)
-        self._scratch.add(_ENTRY, (*row, entry.event_id, entry.timestamp_ms, entry.deadline_ms))
+        event_id = _bytes(entry.event_id or str(entry.position))
+        self._scratch.add(_ENTRY, (*row, event_id, entry.timestamp_ms, entry.deadline_ms))
 
     def line(self, line: TargetLine, covers: Callable[[Position], bool] | None = None) -> None:
         """One line of the list. Where its origin is of another topic, or not covered by the books, it is counted as
@@ -66,15 +85,27 @@ class Reconciler:
         name = _bytes(line.key)
         row = (_bytes(base_key(line.key)), line.number, name, line.kind, _small(line.attempt), _small(line.crashes))
         result_id = None if line.result_id is None else _bytes(line.result_id)
-        self._scratch.add(_LINE, (*row, line.replay_id and "1", *(origin or (None,) * 3), line.at_ms, result_id))
+        replayed = "yes" if line.replay_id else None
+        rest = (*(origin or (None,) * 3), line.at_ms, result_id, line.is_event_id)
+        self._scratch.add(_LINE, (*row, replayed, *rest))
+        self._has_event_ids |= line.is_event_id
+
+    def pass_over(self) -> None:
+        """Something in the list that names no message at all."""
+        self._foreign += 1
 
     def compare(self, terms: Terms, *, is_ordered: bool) -> Reconciliation:
         """Both sides. ``is_ordered``: the route keeps order per record key, so first applications must follow offsets,
         replayed ones excepted. A million keys take ten seconds and more: call it in a thread."""
         scratch, result = self._scratch, Reconciliation(foreign=self._foreign)
+        if self._has_event_ids:
+            for statement in _BY_EVENT_ID:
+                scratch.run(statement)
         entries = scratch.rows("SELECT * FROM entry ORDER BY base, partition, at")
         lines = scratch.rows("SELECT * FROM line ORDER BY base, number")
         for _, of_books, of_target in in_step(entries, lines):
+            if self._is_interrupted:
+                raise AuditError("interrupted")
             ordered = judge_key(map(self._entry, of_books), map(_line, of_target), result, terms)
             for entry, one in ordered if is_ordered else ():
                 if entry.key is not None:
@@ -86,8 +117,9 @@ class Reconciler:
         return result
 
     def _entry(self, row: Row) -> BookEntry:
-        _, name, partition, at, key, outcome, *rest = row
-        return BookEntry(Position(self._topic, partition, at), _text(name), key, Outcome(outcome), *rest)
+        _, name, partition, at, key, outcome, code, _, timestamp_ms, deadline_ms = row
+        place = Position(self._topic, partition, at)
+        return BookEntry(place, _text(name), key, Outcome(outcome), code, None, timestamp_ms, deadline_ms)
 
     def _applied(self, rows: Iterable[Row]) -> Iterator[Applied]:
         for partition, _, number, at, name in rows:
@@ -95,7 +127,7 @@ class Reconciler:
 
 
 def _line(row: Row) -> TargetLine:
-    _, number, name, kind, attempt, crashes, replay_id, topic, partition, at, at_ms, result_id = row
+    _, number, name, kind, attempt, crashes, replay_id, topic, partition, at, at_ms, result_id, _ = row
     origin = None if topic is None else Position(topic, partition, at)
     told = None if result_id is None else _text(result_id)
     return TargetLine(number, _text(name), kind, attempt, crashes, replay_id, origin, at_ms, told)

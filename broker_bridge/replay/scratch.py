@@ -67,6 +67,10 @@ class Scratch:
         """The one number that a statement answers with."""
         return int(next(self.rows(statement))[0])
 
+    def interrupt(self) -> None:
+        """Break off the statement that another thread waits for; it raises ``AuditError``."""
+        self._database.interrupt()
+
     def close(self) -> None:
         """End it and its file. Idempotent."""
         self._database.close()

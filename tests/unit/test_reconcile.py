@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from replay_world import reconcile
 
 from broker_bridge.core.audit import Outcome
-from broker_bridge.core.reconcile import BookEntry, TargetLine
+from broker_bridge.core.reconcile import BookEntry, TargetLine, Terms
 from broker_bridge.message import Position
 
 TOPIC = "orders.placed"
@@ -179,3 +179,115 @@ def test_broken_stories_never_balance(story: Story, data: st.DataObject) -> None
         result = reconcile([*story.books, later], [applied(0, 500), *lines], topic=TOPIC)
         assert victim.key in {found.key for found in result.disordered}
     assert not result.balanced
+
+
+# -- in time, forced, other endings, parts of a topic
+
+
+def test_applied_after_its_deadline_is_late_and_breaks_the_balance() -> None:
+    books = [entry(0)._replace(deadline_ms=1_000), entry(1)._replace(deadline_ms=1_000), entry(2)]
+    lines = [applied(1, 0, at_ms=1_001), applied(2, 1, at_ms=1_000), applied(3, 2, at_ms=9_999)]
+    result = reconcile(books, lines, topic=TOPIC)
+    assert [(found.key, found.line) for found in result.late] == [("k0", 1)]
+    assert "1 ms after its deadline" in result.late.kept[0].why
+    assert not result.balanced
+
+
+def test_late_is_also_what_took_longer_than_allowed_since_it_was_written() -> None:
+    books = [entry(n)._replace(timestamp_ms=5_000) for n in range(3)]
+    lines = [applied(1, 0, at_ms=6_000), applied(2, 1, at_ms=6_001), applied(3, 2)]
+    result = reconcile(books, lines, topic=TOPIC, terms=Terms(late_after_ms=1_000))
+    assert [found.key for found in result.late] == ["k1"]
+    assert reconcile(books, lines, topic=TOPIC).balanced
+
+
+def test_a_replay_is_not_held_to_the_deadline() -> None:
+    books = [entry(0)._replace(deadline_ms=1_000)]
+    assert reconcile(books, [applied(1, 0, at_ms=2_000, replay_id="rp-1")], topic=TOPIC).balanced
+
+
+def test_a_forced_execution_is_explained_by_its_key_and_counted() -> None:
+    lines = [applied(1, 0), applied(2, 0, key="k0#force:rp-1"), applied(3, 0, key="k0#force:rp-2")]
+    result = reconcile([entry(0)], lines, topic=TOPIC)
+    assert result.balanced
+    assert (result.forced, result.repeats, result.applied) == (2, 0, 3)
+
+
+def test_a_forced_execution_runs_once_and_only_for_a_record_there_is() -> None:
+    """Broken on purpose: the same forced key twice, and one that no record explains."""
+    twice = [applied(1, 0), applied(2, 0, key="k0#force:rp-1"), applied(3, 0, key="k0#force:rp-1")]
+    result = reconcile([entry(0)], twice, topic=TOPIC)
+    assert [found.line for found in result.unexplained] == [3]
+    result = reconcile([entry(0)], [applied(1, 0), applied(2, 0, key="k9#force:rp-1")], topic=TOPIC)
+    assert [found.key for found in result.extra] == ["k9#force:rp-1"]
+
+
+def test_a_producers_own_key_may_look_forced() -> None:
+    own = BookEntry(Position(TOPIC, 0, 0), "a#force:b", b"c", Outcome.COMPLETED)
+    result = reconcile([own], [applied(1, 0, key="a#force:b")], topic=TOPIC)
+    assert result.balanced
+    assert result.forced == 0
+    assert [found.key for found in reconcile([own], [], topic=TOPIC).missing] == ["a#force:b"]
+
+
+@pytest.mark.parametrize("outcome", [Outcome.DISCARDED, Outcome.STALE])
+def test_a_letter_given_up_whose_effect_had_happened_is_told_and_no_imbalance(outcome: Outcome) -> None:
+    result = reconcile([entry(0, outcome)], [applied(1, 0)], topic=TOPIC)
+    assert result.balanced
+    assert [found.key for found in result.uncertain] == ["k0"]
+    assert outcome.value in result.uncertain.kept[0].why
+    assert reconcile([entry(0, outcome)], [], topic=TOPIC).balanced
+
+
+@pytest.mark.parametrize("outcome", [Outcome.EXPIRED, Outcome.UNACCOUNTED])
+def test_applied_though_the_buffer_never_handed_it_over_is_extra(outcome: Outcome) -> None:
+    result = reconcile([entry(0, outcome, code="deadline_passed")], [applied(1, 0)], topic=TOPIC)
+    assert [found.key for found in result.extra] == ["k0"]
+
+
+def test_the_target_speaks_for_what_the_buffer_forgot() -> None:
+    result = reconcile([entry(0, Outcome.FORGOTTEN), entry(1, Outcome.FORGOTTEN)], [applied(1, 0)], topic=TOPIC)
+    assert result.balanced
+    assert result.applied == 1
+
+
+def test_where_only_a_part_is_audited_a_line_without_a_place_is_not_judged() -> None:
+    stray = TargetLine(2, "elsewhere")
+    assert not reconcile([entry(0)], [applied(1, 0), stray], topic=TOPIC).balanced
+    result = reconcile([entry(0)], [applied(1, 0), stray], topic=TOPIC, terms=Terms(is_whole=False))
+    assert result.balanced
+    assert result.foreign == 1
+    placed = applied(3, 7)
+    assert [f.key for f in reconcile([], [placed], topic=TOPIC, terms=Terms(is_whole=False)).extra] == ["k7"]
+
+
+def test_results_go_by_event_id_or_place_and_one_told_twice_is_one_effect() -> None:
+    books = [entry(0)._replace(event_id="o-0"), entry(1)]
+    lines = [
+        TargetLine(1, "o-0", result_id="r-1", is_event_id=True),
+        TargetLine(2, "o-0", result_id="r-1", is_event_id=True),
+        TargetLine(3, f"{TOPIC}/0/1", is_event_id=True),
+    ]
+    result = reconcile(books, lines, topic=TOPIC)
+    assert result.balanced
+    assert (result.applied, result.told_again, result.repeats) == (2, 1, 0)
+    again = lines[0]._replace(number=4, result_id="r-2")
+    assert [found.line for found in reconcile(books, [*lines, again], topic=TOPIC).unexplained] == [4]
+
+
+def test_an_idempotency_key_comes_before_an_event_id_and_the_original_before_its_duplicate() -> None:
+    twin = BookEntry(Position(TOPIC, 0, 9), "k9", b"c", Outcome.DUPLICATE, event_id="o-1")
+    books = [twin, entry(0)._replace(event_id="k1"), entry(1)._replace(event_id="o-1")]
+    lines = [TargetLine(1, "k0", is_event_id=True), TargetLine(2, "o-1", is_event_id=True)]
+    result = reconcile(books, lines, topic=TOPIC)
+    assert result.balanced, result
+    assert result.applied == 2
+
+
+def test_a_key_that_is_no_unicode_is_a_key() -> None:
+    assert [found.key for found in reconcile([], [TargetLine(1, "\ud800\0")], topic=TOPIC).extra] == ["\ud800\0"]
+
+
+def test_counts_that_a_list_made_up_do_no_harm() -> None:
+    lines = [applied(1, 0, attempt=10**30, crashes=-(10**30))]
+    assert reconcile([entry(0)], lines, topic=TOPIC).balanced
