@@ -100,11 +100,6 @@ SCHEMA_CACHE_NOT_WRITTEN: Final = "schema_cache_not_written"
 
 PREFIX: Final = "broker_bridge_"
 
-AUDIT_BALANCED: Final = f"{PREFIX}audit_balanced"
-"""1 where the last audit of a route balanced, 0 where it did not."""
-AUDIT_UNACCOUNTED: Final = f"{PREFIX}audit_unaccounted"
-"""Records that the last audit of a route could not account for."""
-
 W1_CRASH_TAKEOVER: Final = "w1_crash_takeover"
 W2_STALE_COMPLETE: Final = "w2_stale_complete"
 W3_CLAIMS_LOST: Final = "w3_claims_lost"

@@ -10,13 +10,14 @@ from typing import Any, cast
 import pytest
 import yaml
 from pages import ROOT, anchors_of, section
-from prometheus_client import CollectorRegistry, Metric
+from prometheus_client import Metric
 from prometheus_client.metrics import MetricWrapperBase
 
 from broker_bridge.errors import error_codes
 from broker_bridge.observability import names
 from broker_bridge.observability.metrics import WorkerMetrics
 from broker_bridge.outbox.metrics import RelayMetrics
+from broker_bridge.replay.audit_metrics import AuditMetrics
 from broker_bridge.worker.claim_stage import PAUSED_BY_STORE
 from broker_bridge.worker.crew import Crew
 from broker_bridge.worker.crew_health import CrewSeries
@@ -38,12 +39,10 @@ def series() -> dict[str, set[str]]:
     found = {
         "up": set(),
         f"{names.PREFIX}worker_info": {"service", "version"},
-        names.AUDIT_BALANCED: {"route"},
-        names.AUDIT_UNACCOUNTED: {"route"},
     }
     for family in CrewSeries(cast(Crew, SimpleNamespace(members=()))).collect():
         found[stored_as(family)] = {names.PROCESS}
-    for metrics in (WorkerMetrics(registry=CollectorRegistry()), RelayMetrics(registry=CollectorRegistry())):
+    for metrics in (WorkerMetrics(), RelayMetrics(), AuditMetrics("payments")):
         for one in vars(metrics).values():
             if isinstance(one, MetricWrapperBase):
                 [family] = one.describe()

@@ -42,7 +42,22 @@ TOOLS: dict[str, set[str] | None] = {
     "git": {"--oneline"},
     "journalctl": {"--since"},
     **dict.fromkeys(
-        ("curl", "echo", "grep", "tail", "head", "ls", "env", "ss", "fuser", "getent", "java", "free", "sha256sum")
+        (
+            "curl",
+            "df",
+            "echo",
+            "grep",
+            "tail",
+            "head",
+            "ls",
+            "env",
+            "ss",
+            "fuser",
+            "getent",
+            "java",
+            "free",
+            "sha256sum",
+        )
     ),
 }
 """What pages may use beside broker-bridge, with the long options they may give it; None: those are not looked at."""
