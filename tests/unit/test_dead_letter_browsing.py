@@ -9,6 +9,7 @@ import pytest
 from replay_world import World
 
 from broker_bridge.core.dead_letter import read_dead_letter, write_redrive
+from broker_bridge.core.letter_filter import DecodeFields
 from broker_bridge.core.letter_groups import (
     DISTINCT_KEYS_COUNTED,
     GROUPS_KEPT,
@@ -17,8 +18,10 @@ from broker_bridge.core.letter_groups import (
     LetterGroups,
 )
 from broker_bridge.core.letters import LetterState, Selection
-from broker_bridge.errors import NotFoundError, TopicMissingError, UsageError
+from broker_bridge.errors import MalformedError, NotFoundError, TopicMissingError, UsageError
+from broker_bridge.message import Header, OutgoingRecord, Record
 from broker_bridge.replay.dead_letters import DeadLetters
+from broker_bridge.transport.base import TopicSpec
 
 ANY = Selection()
 
@@ -117,6 +120,82 @@ async def test_filters(world: World) -> None:
         (Selection(states=("waiting",), partition=0, from_offset=2), {"0/2"}),
     ]:
         assert set(await states_of(world, selection)) == places, selection
+
+
+def number_in(value: bytes, _: object) -> dict[str, object]:
+    """Values of the world are ``value 7``."""
+    if value.startswith(b"\x00"):
+        raise MalformedError("the value ends too early")
+    return {"number": int(value.split()[1]), "kind": "odd" if int(value.split()[1]) % 2 else "even"}
+
+
+async def test_an_expression_chooses_by_decoded_fields_and_tells_what_it_could_not_see(world: World) -> None:
+    for record in [
+        *await world.produce(4),
+        *await world.produce(1, value=b"\x00"),
+        *await world.produce(1, partition=1),
+    ]:
+        await world.die(record)
+    letters = DeadLetters(reader=world.reader, store=world.store, route=world.route, decode=number_in)
+    chosen = Selection(where='number >= 1 and kind == "odd" or letter.offset == 4 and kind == "odd"')
+    found = [one.letter.value async for batch in letters.browse(chosen) for one in batch]
+    assert sorted(found) == [b"value 1", b"value 3", b"value 5"]
+    assert (letters.not_compared.undecodable, letters.not_compared.incomparable) == (1, 0)
+    assert "dlq/0/4: avro_malformed" in letters.not_compared.first_undecodable
+
+    by_header_only = Selection(where='header["ce_id"] == "o-4"')
+    assert [len(batch) async for batch in letters_with(world, by_header_only, no_decoder)] == [1], "nothing was decoded"
+    with pytest.raises(UsageError, match="values are not decoded here"):
+        await letters_of(world).groups(chosen)
+
+
+def no_decoder(*_: object) -> dict[str, object]:
+    raise AssertionError("decoded")
+
+
+async def letters_with(world: World, selection: Selection, decode: DecodeFields):
+    letters = DeadLetters(reader=world.reader, store=world.store, route=world.route, decode=decode)
+    async for batch in letters.browse(selection):
+        yield batch
+
+
+async def test_another_topic_is_browsed_as_the_routes_own(world: World) -> None:
+    admin = world.transport.admin()
+    await admin.ensure([TopicSpec("other.dlq", 1)])
+    done, dead, fresh = await world.produce(3, partition=1)
+    await world.complete(done)
+    await world.die(dead)
+
+    def connect(record: Record, **changes: object) -> list[Header]:
+        told = {"topic": record.topic, "partition": record.partition, "offset": record.offset, **changes}
+        told["exception.class.name"] = "a.B"
+        return [*record.headers, *((f"__connect.errors.{name}", str(text).encode()) for name, text in told.items())]
+
+    for headers in (
+        *(connect(record) for record in (done, dead, fresh)),
+        connect(fresh, topic="another"),
+        connect(fresh, partition=7),
+        [],
+    ):
+        await world.write([OutgoingRecord("other.dlq", b"v", b"k", headers, 0, world.clock.now_ms())])
+    route = world.route.reading("other.dlq")
+    assert world.route.reading(None) is world.route.reading(world.route.dead_letter_topic) is world.route
+    letters = DeadLetters(reader=world.reader, store=world.store, route=route, clock=world.clock)
+    found = [
+        (one.letter.origin.offset, one.state) async for batch in letters.browse(Selection(partition=1)) for one in batch
+    ]
+    assert found == [(0, LetterState.RESOLVED), (1, LetterState.SUPERSEDED), (2, LetterState.WAITING)]
+    assert letters.left_out == 1, "of this partition; the others are not even meant"
+
+    everything = DeadLetters(reader=world.reader, store=world.store, route=route, clock=world.clock, whoever=True)
+    kinds = await everything.groups(Selection())
+    assert [(one.code, one.target_code, one.count) for one in kinds] == [
+        ("foreign_failure", "a.B", 5),
+        ("unknown", "", 1),
+    ]
+    home = DeadLetters(reader=world.reader, store=world.store, route=route, clock=world.clock)
+    assert sum(one.count for one in await home.groups(Selection())) == 3
+    assert home.left_out == 3
 
 
 def test_a_selection_is_read_back_from_its_json() -> None:
