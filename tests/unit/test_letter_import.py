@@ -3,116 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from letter_files import (
+    bring_back,
+    bytes_of,
+    dead_letters,
+    dead_records,
+    export,
+    importer,
+    redrive,
+    retention,
+    states,
+)
 from replay_world import LEASE_MS, World, a_route
 
 from broker_bridge import headers as h
 from broker_bridge.core.claim import ClaimRequest, pack_origin
-from broker_bridge.core.dead_letter import DeadLetter, read_dead_letter, write_redrive
-from broker_bridge.core.exported_letter import ExportHeader
+from broker_bridge.core.dead_letter import read_dead_letter
 from broker_bridge.core.identity import claim_key
 from broker_bridge.core.letters import LetterState, Selection
 from broker_bridge.errors import (
-    DeliveryTimeoutError,
     ImportRefusedError,
     MalformedError,
-    OperationUnrecordedError,
-    StoreError,
-    TransportError,
 )
-from broker_bridge.idempotency.memory import Failure as Lost
-from broker_bridge.message import OutgoingRecord, Record
-from broker_bridge.replay.dead_letters import DeadLetters
-from broker_bridge.replay.export import ExportedFile, new_export
-from broker_bridge.replay.export_letters import export_letters
-from broker_bridge.replay.import_letters import Importer, ImportReport, check_file
-
-ANY = Selection()
-_ids = itertools.count()
-
-
-async def nowhere(_phase: str, _counts: Mapping[str, int]) -> None:
-    return None
+from broker_bridge.message import OutgoingRecord
+from broker_bridge.replay.export import ExportedFile
+from broker_bridge.replay.import_letters import ImportReport, check_file
 
 
 @pytest.fixture
 async def world() -> World:
     return await World.in_memory().start()
-
-
-def letters_of(world: World) -> DeadLetters:
-    return DeadLetters(reader=world.reader, store=world.store, route=world.route)
-
-
-async def export(world: World, path: Path, selection: Selection = ANY, **options: object) -> Counter[LetterState]:
-    route = world.route
-    header = ExportHeader(
-        "2026-11-24T08:00:00.000Z", "ada", route.name, route.group, route.topic, route.dead_letter_topic, {}
-    )
-    with new_export(path, header) as writer:
-        states = await export_letters(letters_of(world), selection, writer, **options)  # type: ignore[arg-type]
-        writer.finish()
-    return states
-
-
-def importer(world: World, *, batch: int = 500, record=nowhere) -> Importer:
-    return Importer(
-        reader=world.reader,
-        producer=world.producer,
-        store=world.store,
-        route=world.route,
-        clock=world.clock,
-        record=record,
-        import_id=f"import-{next(_ids)}",
-        batch=batch,
-    )
-
-
-async def bring_back(world: World, path: Path, **options: object) -> ImportReport:
-    with ExportedFile.open(path) as file:
-        return await importer(world, **options).run(file)  # type: ignore[arg-type]
-
-
-async def states(world: World) -> list[LetterState]:
-    """In the order of the log, partition by partition."""
-    found = [one async for batch in letters_of(world).browse(ANY) for one in batch]
-    return [one.state for one in sorted(found, key=lambda one: one.letter.position)]
-
-
-async def dead_letters(world: World) -> list[Record]:
-    return sorted(await world.read_all(world.route.dead_letter_topic), key=lambda one: one.position)
-
-
-def bytes_of(records: list[Record]) -> list[tuple[object, ...]]:
-    return [(one.partition, one.timestamp_ms, one.key, one.value, tuple(one.headers)) for one in records]
-
-
-async def dead_records(world: World, count: int) -> list[Record]:
-    records = [record for partition in (0, 1) for record in await world.produce(count, partition=partition)]
-    for record in records:
-        await world.die(record)
-    return records
-
-
-async def redrive(world: World, letter: DeadLetter, replay_id: str = "rp-1") -> Record:
-    return (await world.write([write_redrive(letter, topic=world.route.redrive_topic, replay_id=replay_id, now_ms=1)]))[
-        0
-    ]
-
-
-async def retention(world: World) -> None:
-    """Removes every dead letter."""
-    for tp, partition in world.transport.log.partitions(world.route.dead_letter_topic):  # type: ignore[attr-defined]
-        world.transport.log.trim(tp, before=partition.end)  # type: ignore[attr-defined]
 
 
 some_bytes = st.none() | st.binary(max_size=12)
@@ -345,115 +272,3 @@ async def test_two_imports_at_once_and_one_that_was_killed(world: World, tmp_pat
     left = ClaimRequest(key, b"12345678", b"run-plan", pack_origin("import " + world.route.dead_letter_topic, 0, 0))
     await world.store.claim(world.route.group, [left], lease_ms=LEASE_MS)
     assert (await bring_back(world, tmp_path / "x")).already_there == 40
-
-
-# -- killed, and again
-
-
-async def sound(world: World, expected: list[tuple[object, ...]]) -> None:
-    assert bytes_of(await dead_letters(world)) == expected
-    assert await states(world) == [LetterState.WAITING] * len(expected)
-
-
-@contextmanager
-def store_lost_at(world: World, call: int, how: Lost) -> Iterator[None]:
-    store = world.store
-    original, calls = store._call, 0  # type: ignore[attr-defined]
-
-    def count(apply: object) -> object:
-        nonlocal calls
-        calls += 1
-        if calls == call:
-            store.fail_next(how=how)  # type: ignore[attr-defined]
-        return original(apply)
-
-    store._call = count  # type: ignore[attr-defined]
-    try:
-        yield
-    finally:
-        store._call = original  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize("how", list(Lost))
-@pytest.mark.parametrize("call", range(1, 10))
-async def test_redis_lost_at_any_call_and_again_ends_the_same(
-    world: World, tmp_path: Path, how: Lost, call: int
-) -> None:
-    await dead_records(world, 2)
-    await export(world, tmp_path / "x")
-    expected = bytes_of(await dead_letters(world))
-    await retention(world)
-    with store_lost_at(world, call, how), suppress(StoreError):
-        await bring_back(world, tmp_path / "x", batch=2)
-    await bring_back(world, tmp_path / "x", batch=2)
-    await sound(world, expected)
-
-
-@pytest.mark.parametrize("count", range(1, 5))
-@pytest.mark.parametrize("is_written", [False, True])
-async def test_an_acknowledgement_lost_and_again_ends_the_same(
-    world: World, tmp_path: Path, count: int, is_written: bool
-) -> None:
-    await dead_records(world, 2)
-    await export(world, tmp_path / "x")
-    expected = bytes_of(await dead_letters(world))
-    await retention(world)
-    log, topic = world.transport.log, world.route.dead_letter_topic  # type: ignore[attr-defined]
-    if is_written:
-        log.lose_next_acks(count, topic=topic)
-    else:
-        log.fail_next_sends(count, DeliveryTimeoutError("no"), topic=topic)
-    with pytest.raises(TransportError) as caught:
-        await bring_back(world, tmp_path / "x", batch=2)
-    assert "give the same command again" in caught.value.remedy
-    with suppress(TransportError):
-        await bring_back(world, tmp_path / "x")
-    await bring_back(world, tmp_path / "x")
-    assert Counter(bytes_of(await dead_letters(world))) == Counter(expected), "each once, in whatever order"
-    assert await states(world) == [LetterState.WAITING] * 4
-
-
-async def test_killed_while_it_moved_a_claim_and_again(world: World, tmp_path: Path) -> None:
-    await dead_records(world, 1)
-    await export(world, tmp_path / "x")
-    expected = bytes_of(await dead_letters(world))
-    await retention(world)
-    original = world.store.settle
-
-    async def killed(*_: object, **__: object) -> None:
-        world.store.settle = original  # type: ignore[method-assign]
-        raise asyncio.CancelledError
-
-    world.store.settle = killed  # type: ignore[method-assign,assignment]
-    with pytest.raises(asyncio.CancelledError):
-        await bring_back(world, tmp_path / "x")
-    assert LetterState.REPLAYING in await states(world)
-    await bring_back(world, tmp_path / "x")
-    await sound(world, expected)
-
-
-async def test_what_cannot_be_recorded_is_not_imported(world: World, tmp_path: Path) -> None:
-    await dead_records(world, 1)
-    await export(world, tmp_path / "x")
-    await retention(world)
-
-    async def refuse(_phase: str, _counts: Mapping[str, int]) -> None:
-        raise OperationUnrecordedError("no")
-
-    with pytest.raises(OperationUnrecordedError):
-        await bring_back(world, tmp_path / "x", record=refuse)
-    assert await dead_letters(world) == []
-
-
-async def test_stopped_after_the_batch_in_flight_and_again(world: World, tmp_path: Path) -> None:
-    await dead_records(world, 3)
-    await export(world, tmp_path / "x")
-    expected = bytes_of(await dead_letters(world))
-    await retention(world)
-    stop = asyncio.Event()
-    stop.set()
-    with ExportedFile.open(tmp_path / "x") as file:
-        report = await importer(world, batch=2).run(file, stop=stop)
-    assert (report.was_stopped, report.imported) == (True, 2)
-    assert (await bring_back(world, tmp_path / "x")).imported == 4
-    await sound(world, expected)
