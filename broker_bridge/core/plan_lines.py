@@ -15,8 +15,8 @@ from dataclasses import asdict, fields
 from json.encoder import encode_basestring
 from typing import Any, NamedTuple
 
+from broker_bridge.core.newest_version import ReplayOrder
 from broker_bridge.core.replay_plan import (
-    ORDERS,
     PREDICTED,
     SKIPPED,
     SOURCES,
@@ -100,8 +100,8 @@ class _Shape(NamedTuple):
 
 _ITEM_SHAPE = _Shape(
     "an item",
-    (str, int, int, int, int, str, str, str, str, int, str, str, str, str, str),
-    1 + len(PlanItem._fields) - 4,
+    (str, int, int, int, int, str, str, str, str, int, str, str, str, str, str, int),
+    1 + len(PlanItem._fields) - len(PlanItem._field_defaults),
 )
 _SKIPPED_SHAPE = _Shape("a skipped letter", (str, int, int, int, int, str, str, str), len(SkippedLetter._fields))
 
@@ -144,13 +144,18 @@ def items_of(lines: Iterable[bytes]) -> Iterator[PlanItem]:
     """The items of a plan that was verified, one at a time. Raises ``PlanInvalidError`` for what no plan holds."""
     for number, line in enumerate(lines, start=1):
         if line.startswith(_ITEM):
-            found = _values(line, number, _ITEM_SHAPE)
-            item = PlanItem._make(found + _ITEM_DEFAULTS[len(found)])
-            if item.predicted not in PREDICTED or not (_is_hex(item.claim, 16) and _is_hex(item.payload, 8)):
-                raise PlanInvalidError(f"line {number} is not an item of a plan", remedy=_REMAKE)
-            yield item
+            yield read_item(line, number)
         elif number > 1:
             return
+
+
+def read_item(line: bytes, number: int = 0) -> PlanItem:
+    """The item of a line, the ``number``-th of its file. Raises ``PlanInvalidError``."""
+    found = _values(line, number, _ITEM_SHAPE)
+    item = PlanItem._make(found + _ITEM_DEFAULTS[len(found)])
+    if item.predicted not in PREDICTED or not (_is_hex(item.claim, 16) and _is_hex(item.payload, 8)):
+        raise PlanInvalidError(f"line {number} is not an item of a plan", remedy=_REMAKE)
+    return item
 
 
 def skipped_of(lines: Iterable[bytes]) -> Iterator[SkippedLetter]:
@@ -230,7 +235,7 @@ _HEADER_CHECKS: dict[str, Callable[[Any], bool]] = {
     "selection": lambda value: isinstance(value, dict),
     "source_until": _counts,
     "redrive_from": _counts,
-    "order": lambda value: value in ORDERS,
+    "order": lambda value: value in tuple(ReplayOrder),
     "allow_expired": lambda value: isinstance(value, bool),
     "force": lambda value: isinstance(value, bool),
     "edit": lambda value: value is None or isinstance(value, dict),

@@ -14,15 +14,8 @@ from typing import Any, Final, NamedTuple
 
 from broker_bridge.core.dead_letter import DeadLetter
 from broker_bridge.core.identity import claim_key, payload_fingerprint
+from broker_bridge.core.newest_version import ReplayOrder
 from broker_bridge.message import Position
-
-SKIP_STALE: Final = "skip-stale"
-"""Every item goes; the worker turns away what is older than the newest completed version of its record key."""
-HOLD: Final = "hold"
-"""A letter whose record key has a newer completed message stays a dead letter."""
-AS_IS: Final = "as-is"
-"""Every item goes and is executed, also where that puts an older state over a newer one."""
-ORDERS: Final = (SKIP_STALE, HOLD, AS_IS)
 
 COMPLETED: Final = "completed"
 STALE: Final = "stale"
@@ -95,9 +88,9 @@ class PlanHeader:
 
     ``by`` who made it, ``why`` for what reason. ``destination`` is the group's own redrive lane. ``source`` says where
     the letters are: ``{"kind": "dead_letters" | "topic", "topic": …}`` or ``{"kind": "file", "path": …, "sha256": …}``.
-    ``selection`` the filters as given. ``order`` one of ``ORDERS``. ``allow_expired``: letters without a claim were let
-    in by name; ``force``: completed ones are executed again. ``edit`` what is done to every value before it is sent,
-    None for nothing. ``source_until`` is the next offset of each partition of the source when it was read;
+    ``selection`` the filters as given. ``order`` is a ``ReplayOrder``. ``allow_expired``: letters without a claim were
+    let in by name; ``force``: completed ones are executed again. ``edit`` what is done to every value before it is
+    sent, None for nothing. ``source_until`` is the next offset of each partition of the source when it was read;
     ``redrive_from`` that of the redrive lane, where a later run looks for what it has sent already. ``expected_s`` is
     how long the run takes at ``rate_per_s``.
     """
@@ -115,7 +108,7 @@ class PlanHeader:
     selection: Mapping[str, Any]
     source_until: Mapping[str, int]
     redrive_from: Mapping[str, int]
-    order: str = AS_IS
+    order: str = ReplayOrder.AS_IS.value
     allow_expired: bool = False
     force: bool = False
     edit: Mapping[str, Any] | None = None
@@ -127,16 +120,18 @@ class PlanHeader:
     def order_header(self) -> str:
         """What ``bridge-order`` says on the records of this plan. With ``hold`` a newer message may have been completed
         after the plan was made: then the worker has the last word."""
-        return AS_IS if self.order == AS_IS else SKIP_STALE
+        order = ReplayOrder.AS_IS if self.order == ReplayOrder.AS_IS else ReplayOrder.SKIP_STALE
+        return order.value
 
 
 class PlanItem(NamedTuple):
     """One letter to be sent back. Its number is its place among the items, from 0.
 
-    ``partition`` and ``offset`` are its place in the plan's source (line number in a file). ``claim`` and ``payload``
-    are hex and of the letter as it is; ``key_hash`` stands for the record key. ``predicted`` is one of ``PREDICTED``.
-    ``sends`` is the payload fingerprint of what is sent where an edit changes it. ``forces`` is the idempotency key of
-    a completed message that is executed again. ``origin_topic`` is empty for the plan's ``topic``.
+    ``partition`` and ``offset`` are its place in the dead-letter topic, or in the source topic where that is the plan's
+    source; ``at`` is where its line begins in a file, in bytes, -1 for a plan of another source. ``claim`` and
+    ``payload`` are hex and of the letter as it is; ``key_hash`` stands for the record key. ``predicted`` is one of
+    ``PREDICTED``. ``sends`` is the payload fingerprint of what is sent where an edit changes it. ``forces`` is the
+    idempotency key of a completed message that is executed again. ``origin_topic`` is empty for the plan's ``topic``.
     """
 
     partition: int
@@ -153,6 +148,7 @@ class PlanItem(NamedTuple):
     sends: str = ""
     forces: str = ""
     origin_topic: str = ""
+    at: int = -1
 
     def origin(self, topic: str) -> Position:
         """Where the message was produced; ``topic`` is that of the plan."""
@@ -190,7 +186,13 @@ def key_hash(key: bytes | None) -> str:
 
 
 def plan_item(
-    letter: DeadLetter, *, namespace: str, predicted: str = COMPLETED, sends: str = "", force: bool = False
+    letter: DeadLetter,
+    *,
+    namespace: str,
+    predicted: str = COMPLETED,
+    sends: str = "",
+    force: bool = False,
+    at: int = -1,
 ) -> PlanItem:
     """The item for a letter; ``namespace`` is the route's source topic."""
     origin = letter.origin
@@ -209,6 +211,7 @@ def plan_item(
         sends,
         letter.idempotency_key if force else "",
         "" if origin.topic == namespace else origin.topic,
+        at,
     )
 
 
