@@ -6,6 +6,7 @@ What differs from what the reader sees:
   environment; the topics ``orders.placed`` and ``payments.captured`` get a prefix, since the servers are shared;
 * ``broker-bridge stack …`` is only parsed (``tests/cli/test_stack_cli.py`` runs it): the servers are there already;
 * programs that set a machine up (``SHOWN_ONLY``) are not run, but the files and Makefile targets they name must exist;
+* ``kill %1`` ends the first program that was started in the background, and so on;
 * a command that answers "not yet" is asked again until it ends with 0, as a reader would, within ``PATIENCE_S``;
 * excerpts of Go and Rust programs are not run, but must stand in the file that they name. ``run_too`` are programs of
   ``SHOWN_ONLY`` that are run nevertheless, on the examples of the repository and the schemas of the page.
@@ -89,6 +90,15 @@ class PageRunner:
             if kind is None and status not in (0, -signal.SIGTERM):
                 raise BrokenBlockError(f"{line!r} ended with {status}:\n{self.output()}")
 
+    def _end(self, number: int) -> None:
+        """``kill %1``: as in a shell, the first that was started in the background, and so on; it must end well."""
+        if not 1 <= number <= len(self._background):
+            raise BrokenBlockError(f"nothing was started in the background as %{number}")
+        line, process = self._background[number - 1]
+        process.terminate()
+        if (status := process.wait(PATIENCE_S)) not in (0, -signal.SIGTERM):
+            raise BrokenBlockError(f"{line!r} ended with {status}:\n{self.output()}")
+
     def run(self, page: str) -> int:
         """Run every block; answers how many did something. Raises ``BrokenBlockError`` with page line and output."""
         count = 0
@@ -139,7 +149,7 @@ class PageRunner:
     def _text(self, block: Block) -> None:
         deadline = time.monotonic() + PATIENCE_S
         while missing := [line for line in block.body.splitlines() if line.strip() and line not in self.output()]:
-            dead = [line for line, process in self._background if process.poll() is not None]
+            dead = [line for line, process in self._background if process.poll() not in (None, 0, -signal.SIGTERM)]
             if time.monotonic() > deadline or dead:
                 raise BrokenBlockError(f"never printed {missing} (ended: {dead}):\n{self.output()}")
             time.sleep(0.05)
@@ -160,6 +170,10 @@ class PageRunner:
                 self._background.append((line, self._start([program, *words[1:-1]])))
             else:
                 self._until_done(line, [program, *words[1:]])
+        elif words[0] == "kill" and words[1].startswith("%"):
+            self._end(int(words[1][1:]))
+        elif words[0] in self._run_too and words[-1] == "&":
+            self._background.append((line, self._start([self._in_repository(word) for word in words[:-1]])))
         elif words[0] in self._run_too:
             self._until_done(line, [self._in_repository(word) for word in words])
         elif words[0] in SHOWN_ONLY:

@@ -10,6 +10,7 @@ from pages import PAGES, ROOT, blocks_of
 
 NOT_RUN = {
     "docs/guides/local-stack.md": "starts and ends servers of its own; tests/cli/test_stack_cli.py runs these commands",
+    "docs/guides/incident-service-away.md": "needs the Rust service; tests/interop/test_incident_guide.py runs all of it",
     "docs/guides/evolve-an-event.md": "needs Go and Rust programs; tests/interop/test_evolve_guide.py runs all of it",
 }
 RUN = ("python", "toml", "sh", "text", "json")
@@ -49,6 +50,7 @@ BROKEN = {
     "a make target that is not there": "```sh\nmake demmo\n```\n",
     "a file that is not there": "```sh\ncargo run --manifest-path examples/nowhere/Cargo.toml\n```\n",
     "a setting that is not there": "```toml\n[kafka]\nbootstrapp = '127.0.0.1:9092'\n```\n",
+    "a job that is not there": "```sh\nkill %1\n```\n",
     "no JSON": "```json\n{,}\n```\n",
     "an excerpt that is not in its file": "```go examples/orders/main.go\nfunc nowhere() {}\n```\n",
     "a line that is never printed": "```python\nprint('one')\n```\n```text\ntwo\n```\n",
