@@ -146,13 +146,14 @@ async def _discard(config: BridgeConfig, wishes: _Wishes, found: _Found) -> Disc
 
 
 def _discarder(scope: OperatorScope, letters: DeadLetters, wishes: _Wishes) -> Discarder:
+    from broker_bridge.core.discard import LISTING
     from broker_bridge.core.operation import Action
     from broker_bridge.core.recorded_selection import recorded_selection
     from broker_bridge.replay.discard import Discarder
 
     async def record(phase: str, counts: Mapping[str, int], places: Sequence[str]) -> None:
         told: dict[str, object] = {"phase": phase}
-        if phase == "places":
+        if phase == LISTING:
             told["places"] = places
         else:
             told |= {"selection": recorded_selection(wishes.selection), "allow_expired": wishes.allow_expired}

@@ -12,6 +12,7 @@ import click
 from broker_bridge.cli.operator_scope import moment_ms, open_operations
 from broker_bridge.cli.output import config_option, emit, json_option, note, read_config, run_async
 from broker_bridge.clock import SystemClock
+from broker_bridge.core.discard import LISTING
 from broker_bridge.core.operation import Action, OperationFilter
 
 if TYPE_CHECKING:
@@ -62,7 +63,12 @@ class History:
     help="Only this action; may be repeated.",
 )
 @click.option("--by", default="", metavar="NAME", help="Only what this user did.")
-@click.option("--plan", default="", metavar="PLAN", help="The whole story of one plan: its id, or its file.")
+@click.option(
+    "--plan",
+    default="",
+    metavar="PLAN",
+    help="The whole story of one plan (its id, or its file), discard, import or export (its id).",
+)
 @click.option("--since", metavar="TIME", help='At or after: "2026-11-24T08:00:00Z", or "2h" ago.')
 @click.option("--until", metavar="TIME", help="Before.")
 @click.option(
@@ -84,7 +90,8 @@ def command(
     """Show what operators did: who, when, why, to which plan, and how many records it concerned. The newest is last.
 
     Every replay, discard, import and export is recorded in the topic of [operations] before it goes on; it holds no
-    keys and no payloads. Records of the topic that are no operations are told and passed over.
+    keys and no payloads. Records of the topic that are no operations are told and passed over. Which letters a discard
+    was about is shown by --plan with its id.
 
     \b
     Example:
@@ -126,5 +133,6 @@ async def _read(config: BridgeConfig, wanted: OperationFilter, limit: int | None
     async with open_operations(config) as log:
         found = History(log.topic, deque(maxlen=limit), extent=await log.extent())
         async for operation in log.read(wanted, unreadable=found.refuse):
-            found.add(operation)
+            if wanted.plan_id or operation.details.get("phase") != LISTING:
+                found.add(operation)
         return found

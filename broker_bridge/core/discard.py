@@ -14,6 +14,8 @@ from broker_bridge.core.operator_claim import left_by
 LONGEST_TEXT: Final = 1_000
 """Characters of one text of places, and below what an operation's record cuts."""
 TEXTS_A_RECORD: Final = 50
+LISTING: Final = "places"
+"""The phase of an operation that only lists places: of a large discard there are many."""
 
 
 class Fate(enum.StrEnum):

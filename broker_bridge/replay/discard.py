@@ -29,7 +29,7 @@ from broker_bridge.core.claim import (
     SettleStatus,
     pack_place,
 )
-from broker_bridge.core.discard import Fate, Place, fate_of, fate_when_refused, place_texts
+from broker_bridge.core.discard import LISTING, Fate, Place, fate_of, fate_when_refused, place_texts
 from broker_bridge.core.letters import Selection
 from broker_bridge.core.operator_claim import Hand, operator_tag
 from broker_bridge.errors import BridgeError
@@ -161,7 +161,7 @@ class Discarder:
     async def _write_down(self, granted: list[LetterClaim]) -> None:
         try:
             for texts in place_texts(_place(one) for one in granted):
-                await self._record("places", {}, texts)
+                await self._record(LISTING, {}, texts)
         except BridgeError:
             # As they were: dead, and each claim names its letter.
             back = [one.settlement(SettleKind.DEAD, pack_place(*_place(one))) for one in granted]

@@ -135,7 +135,11 @@ async def test_discarded_for_a_reason(world: World, bridge) -> None:
     ]
     places = list(read_place_texts(recorded[1].details["places"]))
     assert places == [Place(letter.partition, letter.offset) for letter in letters[:2]]
-    assert "refunded by hand" in bridge("history", "--plan", done["id"]).stdout
+    story = bridge("history", "--plan", done["id"]).stdout
+    assert "refunded by hand" in story
+    assert 'places: ["0/0-1"]' in story
+    listed = json.loads(bridge("history", "--json").stdout)["operations"]
+    assert [one["details"]["phase"] for one in listed] == ["begun", "ended"], "no long lists among what others did"
 
     again = json.loads(bridge("dlq", "discard", *why, "--execute", "--yes", "--json").stdout)
     assert again["counts"] == {"selected": 3, "discarded": 1, "already_discarded": 2}
