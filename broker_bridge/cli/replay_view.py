@@ -1,18 +1,14 @@
-"""Plans, runs and their status as a person reads them: what, how many, and which command comes next."""
+"""Plans as a person reads them: what, how many, and which command comes next."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from broker_bridge.core.letters import describe_selection
-from broker_bridge.core.replay_state import Heading, ItemStatus
 
 if TYPE_CHECKING:
     from broker_bridge.core.replay_plan import PlanEnd, PlanHeader
-    from broker_bridge.replay.plan_file import Plan
-    from broker_bridge.replay.runner import RunReport
-    from broker_bridge.replay.status import ReplayStatus
 
 
 def plan_text(header: PlanHeader, end: PlanEnd | None, path: Path, run: str) -> str:
@@ -40,58 +36,4 @@ def plan_text(header: PlanHeader, end: PlanEnd | None, path: Path, run: str) -> 
         f"Look again:  {run}",
         f"Send:        {run} --execute --confirm-count {end.items}",
     ]
-    return "\n".join(lines)
-
-
-def run_text(plan: Plan, report: RunReport, *, execute: bool, again: str, check: str) -> str:
-    """What a run did, or would do."""
-    names = {
-        Heading.SENT_BEFORE: "sent before",
-        Heading.ALREADY_COMPLETED: "skipped: completed since",
-        Heading.SUPERSEDED: "skipped: a later dead letter counts",
-        Heading.IN_HAND: "skipped: being worked on",
-        Heading.CLAIM_EXPIRED: "refused: claim expired since the plan was made",
-    }
-    header = plan.header
-    lines = [f"Plan {plan.id} ({header.why}), {report.items:,} items to {header.destination}"]
-    if execute:
-        lines.append(f"{report.sent:>8,}   sent now")
-    else:
-        lines.append(f"{report.headings[Heading.TO_SEND]:>8,}   would be sent")
-    lines += [f"{report.headings[one]:>8,}   {name}" for one, name in names.items() if report.headings[one]]
-    if report.was_stopped:
-        lines += [
-            "Stopped. What was sent is acknowledged; the same command goes on from here:",
-            f"  {again} --execute --confirm-count {report.items}",
-        ]
-    elif not execute:
-        lines.append(f"Nothing was sent. Send: {again} --execute --confirm-count {report.items}")
-    else:
-        lines.append(f"See what comes of it: {check} --wait")
-    return "\n".join(lines)
-
-
-def status_text(found: ReplayStatus, runs: list[dict[str, Any]], groups: str) -> str:
-    """Where the items of a plan stand."""
-    names = {
-        ItemStatus.COMPLETED: "completed",
-        ItemStatus.SUPERSEDED: "taken over by another replay",
-        ItemStatus.DEAD_AGAIN: "died again",
-        ItemStatus.MISSING: "MISSING: passed by the group without a claim",
-        ItemStatus.IN_PROGRESS: "being worked on",
-        ItemStatus.QUEUED: "in the redrive lane",
-        ItemStatus.NOT_SENT: "not sent",
-    }
-    lines = [f"Plan {found.plan_id}, {found.items:,} items"]
-    for run in runs[-6:]:
-        how = f"{run['outcome']}, {run.get('sent', '?')} sent" if "outcome" in run else "started"
-        lines.append(f"  {run.get('at')}  {run.get('by')}@{run.get('host')}: {how}")
-    lines += [f"{found.counts[one]:>8,}   {name}" for one, name in names.items() if found.counts[one]]
-    lines += [f"             {item.partition}/{item.offset}: {one.value}" for item, one in found.bad[:10]]
-    if found.is_good:
-        lines.append("All settled.")
-    elif not found.is_settled:
-        lines.append("Not all is settled yet: --wait asks again, and a worker of the group must run.")
-    elif found.counts[ItemStatus.DEAD_AGAIN]:
-        lines.append(f"Why they died: {groups}")
     return "\n".join(lines)

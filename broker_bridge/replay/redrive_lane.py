@@ -1,36 +1,131 @@
 """The redrive lane as the replay's own memory: what a plan has sent stands there and nowhere else.
 
 A run that was killed leaves its last acknowledged record in the lane. The next run reads the lane from where it ended
-when the plan was made, and finds every record with the plan's id. No second store can disagree with it.
+when the plan was made, and finds the number of every item that was sent (``bridge-replay-item``). No second store can
+disagree with it. What is kept of it is a bit or a few numbers for each item.
 """
 
 from __future__ import annotations
 
+from array import array
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Final
+
 from broker_bridge import headers as h
-from broker_bridge.message import TopicPartition
+from broker_bridge.core.identity import payload_fingerprint
+from broker_bridge.message import Position, Record, TopicPartition
 from broker_bridge.replay.plan_file import Plan
 from broker_bridge.transport.base import LogReader
 
-Sent = dict[tuple[int, int], int]
-"""Place of a dead letter → offset of its last copy in the redrive lane (same partition)."""
+LISTED: Final = 20
+"""Records that are not of the plan: of so many the places are kept."""
+NOWHERE: Final = -1
 
 
-async def sent_by(plan: Plan, reader: LogReader) -> Sent:
+class SentItems:
+    """Which items of a plan were sent: a bit each."""
+
+    def __init__(self, items: int) -> None:
+        self._bits = bytearray((items + 7) // 8)
+        self.count = 0
+
+    def add(self, number: int) -> None:
+        """This one was sent."""
+        place, bit = number >> 3, 1 << (number & 7)
+        if not self._bits[place] & bit:
+            self._bits[place] |= bit
+            self.count += 1
+
+    def __contains__(self, number: int) -> bool:
+        return bool(self._bits[number >> 3] & 1 << (number & 7))
+
+
+@dataclass(slots=True)
+class LaneContent:
+    """What stands in the lane under a plan's id. ``offset_of`` has the offset of each item's last copy, ``NOWHERE``
+    without one. ``copies`` are further copies of items. ``foreign`` records carry the plan's id and are not what the
+    plan sends; the first places are listed, each with the reason."""
+
+    offset_of: array[int]
+    records: Counter[int] = field(default_factory=Counter)
+    copies: int = 0
+    foreign: int = 0
+    foreign_at: list[tuple[Position, str]] = field(default_factory=list)
+
+    def lane_offset(self, number: int) -> int | None:
+        """Where an item's last copy is, None where it was never sent."""
+        found = self.offset_of[number]
+        return None if found == NOWHERE else found
+
+
+async def sent_items(plan: Plan, reader: LogReader) -> SentItems:
     """What this plan has sent so far, by any run of it."""
-    lane = plan.header.destination
+    sent, count, ours = SentItems(plan.end.items), plan.end.items, plan.id.encode()
+    start, end = await _bounds(plan, reader)
+    async for records in reader.read(start, end):
+        for record in records:
+            named = dict(record.headers)
+            if named.get(h.REPLAY_ID) == ours and 0 <= (number := h.int_in(named, h.REPLAY_ITEM, NOWHERE)) < count:
+                sent.add(number)
+    return sent
+
+
+async def lane_content(plan: Plan, reader: LogReader) -> LaneContent:
+    """Everything in the lane under the plan's id, each record held against the item whose number it carries."""
+    expected = _Expected(plan)
+    content = LaneContent(array("q", [NOWHERE]) * plan.end.items)
+    start, end = await _bounds(plan, reader)
+    ours = plan.id.encode()
+    async for records in reader.read(start, end):
+        for record in records:
+            named = dict(record.headers)
+            if named.get(h.REPLAY_ID) != ours:
+                continue
+            number = h.int_in(named, h.REPLAY_ITEM, NOWHERE)
+            if reason := expected.speaks_against(number, record):
+                content.foreign += 1
+                if len(content.foreign_at) < LISTED:
+                    content.foreign_at.append((record.position, reason))
+                continue
+            content.records[record.partition] += 1
+            content.copies += content.offset_of[number] != NOWHERE
+            content.offset_of[number] = record.offset
+    return content
+
+
+class _Expected:
+    """What the plan sends under each number: 16 bytes an item, which tell its origin and its payload."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._topic = plan.header.topic
+        self._count = plan.end.items
+        self._origin, self._payload = array("Q", [0]) * self._count, array("Q", [0]) * self._count
+        for number, item in enumerate(plan.items()):
+            self._origin[number] = _origin_mark(str(item.origin(self._topic)))
+            self._payload[number] = int(item.sends or item.payload, 16)
+
+    def speaks_against(self, number: int, record: Record) -> str:
+        """Why the record is not that item; empty where it is."""
+        if not 0 <= number < self._count:
+            return "the plan has no such item"
+        if _origin_mark(h.text_of(record.headers, h.ORIGIN) or "") != self._origin[number]:
+            return f"it is not the message of item {number}"
+        if int.from_bytes(payload_fingerprint(record.value), "big") != self._payload[number]:
+            return f"its value is not that of item {number}"
+        return ""
+
+
+def _origin_mark(origin: str) -> int:
+    return int.from_bytes(payload_fingerprint(origin.encode()), "big")
+
+
+async def _bounds(plan: Plan, reader: LogReader) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
     start: dict[TopicPartition, int] = {}
     end: dict[TopicPartition, int] = {}
-    for tp, (first, after) in (await reader.offsets([lane])).items():
+    for tp, (first, after) in (await reader.offsets([plan.header.destination])).items():
         recorded = plan.header.redrive_from.get(str(tp.partition), 0)
         # Beyond the end means that the lane was made anew since: then all of it may be ours.
         start[tp] = max(first, recorded) if recorded <= after else first
         end[tp] = after
-    sent: Sent = {}
-    async for records in reader.read(start, end):
-        for record in records:
-            if h.text_of(record.headers, h.REPLAY_ID) != plan.id:
-                continue
-            letter = h.parse_position(h.text_of(record.headers, h.DEAD_LETTER) or "")
-            if letter is not None:
-                sent[letter.partition, letter.offset] = record.offset
-    return sent
+    return start, end

@@ -1,61 +1,62 @@
-"""Running a plan: look first, then send, and never twice what was sent before.
+"""Running a plan: each item is looked at, then sent, and never twice what was sent before.
 
 What protects a replay that is killed, repeated, or run in two places at once:
 
+* one run of a plan at a time, on whatever machine (``run_lease``);
 * the redrive lane tells a later run what was sent (``redrive_lane``);
-* a copy that was sent twice all the same (two runs at once, an acknowledgement lost on the way) meets the claim of its
-  key: the claim knows the replay's id, and grants it once (I7, I17)::
+* a copy that was sent twice all the same (an acknowledgement lost on the way) meets the claim of its key: the claim
+  knows the replay's id, and grants it once (I7, I17)::
 
       run A   copy 1 acked ─────────────► worker: DEAD + new replay id → granted → COMPLETED
       run B        copy 2 acked ────────────────────────────► worker: COMPLETED → dropped
+
+The claims and letters of what comes next are read while a batch is being acknowledged. Batches are sent one after the
+other, so that each partition keeps the plan's order.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from itertools import islice
+import contextlib
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Final, NamedTuple
 
 from broker_bridge.clock import Clock
-from broker_bridge.core.dead_letter import DeadLetter, read_dead_letter, write_redrive
-from broker_bridge.core.identity import replay_tag
-from broker_bridge.core.replay_plan import PlanItem, difference
-from broker_bridge.core.replay_state import Heading, before_sending
-from broker_bridge.core.token_bucket import TokenBucket
-from broker_bridge.errors import PlanRefusedError, ReplayError, TopicMissingError, TransportError
+from broker_bridge.core.replay_pace import PaceLimits
+from broker_bridge.core.replay_state import Heading
+from broker_bridge.errors import BridgeError, PlanRefusedError
 from broker_bridge.idempotency.base import IdempotencyStore
-from broker_bridge.message import Position
+from broker_bridge.replay.edit import LetterEdit
+from broker_bridge.replay.letter_contract import LetterContract
+from broker_bridge.replay.letters_back import LettersBack
+from broker_bridge.replay.plan_checks import check_route, check_topics, ends_of
 from broker_bridge.replay.plan_file import Plan
-from broker_bridge.replay.redrive_lane import Sent, sent_by
+from broker_bridge.replay.redrive_lane import sent_items
 from broker_bridge.replay.route import ReplayRoute
+from broker_bridge.replay.run_items import RunItems
+from broker_bridge.replay.run_lease import RunLease
+from broker_bridge.replay.run_report import Progress, RunReport
+from broker_bridge.replay.sending import Clients, RunHooks, Sending
+from broker_bridge.replay.sources import open_source
 from broker_bridge.transport.base import BatchProducer, LogReader
 
-BATCH = 500
+__all__ = ["ReplayRunner", "RunHooks", "RunReport"]
+
+BATCH: Final = 2_000
+"""The most records sent in one go."""
 
 
-@dataclass(slots=True)
-class RunReport:
-    """How far a run is. ``headings`` counts items looked at, ``sent`` those that Kafka acknowledged in this run."""
+class _Begun(NamedTuple):
+    """A plan that was looked at, and nothing spoke against it."""
 
-    plan_id: str
-    items: int
-    sent: int = 0
-    was_stopped: bool = False
-    headings: Counter[Heading] = field(default_factory=Counter)
-
-    @property
-    def looked_at(self) -> int:
-        """Items decided on so far."""
-        return self.headings.total()
-
-
-Progress = Callable[[RunReport], None]
+    items: RunItems
+    back: LettersBack
+    report: RunReport
 
 
 class ReplayRunner:
-    """Runs plans of one route. ``reader``, ``store`` and (for ``send``) ``producer`` are started by the caller."""
+    """Runs plans of one route. ``reader``, ``store`` and (for ``send``) ``producer`` are started by the caller.
+    ``contract`` is what edited values must be written under, None for a route without one."""
 
     def __init__(
         self,
@@ -65,159 +66,95 @@ class ReplayRunner:
         store: IdempotencyStore,
         route: ReplayRoute,
         clock: Clock,
+        contract: LetterContract | None = None,
         batch: int = BATCH,
     ) -> None:
-        self._reader = reader
-        self._producer = producer
-        self._store = store
+        self._clients = Clients(reader, producer, store, clock)
         self._route = route
-        self._clock = clock
+        self._contract = contract
         self._batch = batch
 
-    async def preview(self, plan: Plan) -> RunReport:
+    async def preview(self, plan: Plan, *, progress: Progress | None = None) -> RunReport:
         """Look at every item as things are now and count what ``send`` would do; nothing is written.
 
         Raises ``PlanRefusedError`` where the plan is another route's, a topic is gone, or a letter that would be sent
         is no longer what the plan says.
         """
-        self._check_route(plan)
-        await self._check_topics()
-        sent = await sent_by(plan, self._reader)
-        report = RunReport(plan.id, plan.end.items)
-        for items in _chunks(plan.items(), self._batch):
-            to_send = await self._to_send(items, plan, sent, report)
-            await self._letters(to_send)
-        return report
+        async with self._begun(plan) as run, aclosing(run.items.to_send()) as batches:
+            async for found in batches:
+                for numbered, letter in found:
+                    run.back.record(numbered, letter, now_ms=0)
+                run.report.headings[Heading.TO_SEND] += len(found)
+                if progress is not None:
+                    progress(run.report)
+        return run.report
 
-    async def send(
-        self, plan: Plan, *, rate_per_s: float, stop: asyncio.Event | None = None, progress: Progress | None = None
-    ) -> RunReport:
-        """Check all as ``preview`` does, then send what is left to be sent, ``rate_per_s`` at most.
+    async def send(self, plan: Plan, limits: PaceLimits | None = None, *, hooks: RunHooks | None = None) -> RunReport:
+        """Send what is left to be sent, as fast as ``limits`` allow, each item checked before it is sent.
 
-        Returns early, after the batch in flight, once ``stop`` is set. Raises ``ReplayError`` where Kafka did not
-        acknowledge; whatever happens, running the same plan again goes on where this run ended.
+        Whatever happens, running the same plan again goes on where this run ended. Raises ``PlanRefusedError`` where
+        the plan must not run, or another run of it goes on, ``ReplayError`` where Kafka did not acknowledge.
         """
-        await self.preview(plan)
-        sent = await sent_by(plan, self._reader)
-        stop = stop or asyncio.Event()
-        burst = max(1, min(self._batch, int(rate_per_s)))
-        bucket = TokenBucket(rate_per_s=rate_per_s, burst=burst, now_ms=self._clock.now_ms())
-        report = RunReport(plan.id, plan.end.items)
-        for items in _chunks(plan.items(), burst):
-            to_send = await self._to_send(items, plan, sent, report)
-            if to_send:
-                await self._wait_for(bucket, len(to_send), stop)
-            if stop.is_set():
-                report.headings[Heading.TO_SEND] -= len(to_send)
-                report.was_stopped = True
-                break
-            await self._send(await self._letters(to_send), plan, report)
-            if progress is not None:
-                progress(report)
+        limits, hooks = limits or PaceLimits(), hooks or RunHooks()
+        check_route(plan, self._route)
+        recorder, clients = hooks.recorder, self._clients
+        who = recorder.who_runs if recorder is not None else None
+        lease = RunLease(clients.store, clients.clock, group=self._route.group, plan_id=plan.id, who=who)
+        async with lease.held(waiting=hooks.waiting), self._begun(plan, canary=limits.canary) as run:
+            items, back, report = run
+            if recorder is not None:
+                await recorder.started(items=report.items, sent_before=report.sent_before)
+            if hooks.orders is not None:
+                await hooks.orders.start()
+            sending = Sending(
+                plan,
+                items,
+                back,
+                report,
+                limits=limits,
+                hooks=hooks,
+                lease=lease,
+                clients=clients,
+                batch=self._batch,
+            )
+            try:
+                await sending.run()
+            except BridgeError as error:
+                if recorder is not None:
+                    with contextlib.suppress(BridgeError):  # what went wrong first is what counts
+                        await recorder.ended(outcome=error.code, counts=report.counts())
+                if isinstance(error, PlanRefusedError):
+                    raise _with_count(error, report) from error
+                raise
+            if recorder is not None:
+                await recorder.ended(outcome=report.end, counts=report.counts())
         return report
 
-    # -- before anything is sent
-
-    def _check_route(self, plan: Plan) -> None:
-        header, route = plan.header, self._route
-        for what, planned, ours in (
-            ("group", header.group, route.group),
-            ("source topic", header.topic, route.topic),
-            ("dead-letter topic", header.dead_letter_topic, route.dead_letter_topic),
-            ("destination", header.destination, route.redrive_topic),
-        ):
-            if planned != ours:
-                raise PlanRefusedError(
-                    f"the plan's {what} is {planned!r}, route {route.name!r} has {ours!r}; "
-                    "a replay goes to the group's own redrive lane and nowhere else",
-                    where=str(plan.path),
-                    remedy=f"run it with the configuration it was made with (route {header.route!r})",
-                )
-
-    async def _check_topics(self) -> None:
-        route = self._route
-        try:
-            offsets = await self._reader.offsets([route.topic, route.dead_letter_topic, route.redrive_topic])
-        except TopicMissingError as error:
-            raise PlanRefusedError(f"a topic of the plan is gone: {error.detail}", where=error.where) from error
-        count = Counter(tp.topic for tp in offsets)
-        if count[route.redrive_topic] < count[route.dead_letter_topic]:
-            raise PlanRefusedError("the redrive lane has too few partitions", where=route.redrive_topic)
-
-    async def _to_send(self, items: list[PlanItem], plan: Plan, sent: Sent, report: RunReport) -> list[PlanItem]:
-        claims = await self._store.inspect(self._route.group, [bytes.fromhex(item.claim) for item in items])
-        tag = replay_tag(plan.id)
-        chosen: list[PlanItem] = []
-        for item, claim in zip(items, claims, strict=True):
-            heading = before_sending(
-                item,
-                claim,
-                replay=tag,
-                was_sent=(item.partition, item.offset) in sent,
-                allow_expired=plan.header.allow_expired,
+    @contextlib.asynccontextmanager
+    async def _begun(self, plan: Plan, *, canary: int = 0) -> AsyncGenerator[_Begun, None]:
+        """After everything that is looked at before anything is sent."""
+        reader, store, clock = self._clients.reader, self._clients.store, self._clients.clock
+        check_route(plan, self._route)
+        await check_topics(plan, self._route, reader)
+        back = LettersBack(plan, LetterEdit.of(plan.header.edit, self._contract))
+        async with open_source(plan.header.source, reader=reader, store=store, route=self._route) as source:
+            sent = await sent_items(plan, reader)
+            report = RunReport(plan.id, plan.end.items, canary=min(canary, plan.end.items), sent_before=sent.count)
+            items = RunItems(
+                plan,
+                sent,
+                store=store,
+                source=source,
+                clock=clock,
+                canary=report.canary,
+                headings=report.headings,
             )
-            report.headings[heading] += 1
-            if heading is Heading.TO_SEND:
-                chosen.append(item)
-        return chosen
-
-    async def _letters(self, items: list[PlanItem]) -> list[DeadLetter]:
-        """The letters of these items, each checked to be the very one that was planned."""
-        topic = self._route.dead_letter_topic
-        records = await self._reader.fetch([Position(topic, item.partition, item.offset) for item in items])
-        letters: list[DeadLetter] = []
-        for item, record in zip(items, records, strict=True):
-            where = f"{topic}/{item.partition}/{item.offset}"
-            if record is None:
-                raise PlanRefusedError(
-                    f"the dead letter of {item.origin(self._route.topic)} is gone from the log",
-                    where=where,
-                    remedy="retention removed it; make a new plan of what is left",
-                )
-            letter = read_dead_letter(record)
-            if changed := difference(item, letter, namespace=self._route.topic):
-                raise PlanRefusedError(
-                    f"another record stands where the plan's was ({changed} differ)",
-                    where=where,
-                    remedy="the dead-letter topic was made anew; make a new plan",
-                )
-            letters.append(letter)
-        return letters
-
-    # -- sending
-
-    async def _wait_for(self, bucket: TokenBucket, amount: int, stop: asyncio.Event) -> None:
-        while not stop.is_set() and (wait_ms := bucket.take(amount, now_ms=self._clock.now_ms())) > 0:
-            # At least what the clock can show: a shorter sleep would find the same time again.
-            sleep = asyncio.ensure_future(self._clock.sleep_ms(max(1.0, wait_ms)))
-            stopped = asyncio.ensure_future(stop.wait())
-            try:
-                await asyncio.wait({sleep, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                sleep.cancel()
-                stopped.cancel()
-
-    async def _send(self, letters: list[DeadLetter], plan: Plan, report: RunReport) -> None:
-        if not letters:
-            return
-        now_ms = self._clock.now_ms()
-        records = [
-            write_redrive(letter, topic=self._route.redrive_topic, replay_id=plan.id, now_ms=now_ms)
-            for letter in letters
-        ]
-        answers = await self._producer.send_batch(records)
-        failures = [answer for answer in answers if isinstance(answer, TransportError)]
-        report.sent += len(answers) - len(failures)
-        if failures:
-            raise ReplayError(
-                f"Kafka did not acknowledge {len(failures)} of {len(answers)} records ({failures[0].detail}); "
-                f"{report.sent} were sent in this run",
-                where=self._route.redrive_topic,
-                remedy="run the same plan again: it goes on where this run ended",
-            ) from failures[0]
+            for numbered, letter in await items.letters_of(ends_of(plan)):
+                back.record(numbered, letter, now_ms=0)
+            yield _Begun(items, back, report)
 
 
-def _chunks(items: Iterable[PlanItem], size: int) -> Iterator[list[PlanItem]]:
-    iterator = iter(items)
-    while chunk := list(islice(iterator, size)):
-        yield chunk
+def _with_count(error: PlanRefusedError, report: RunReport) -> PlanRefusedError:
+    """The same refusal, met half way: it says how much was sent before."""
+    told = f"{error.detail}; {report.sent} records were sent in this run before it stopped here"
+    return PlanRefusedError(told, where=error.where, remedy=error.remedy)

@@ -12,13 +12,13 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bridge_on_servers import SCHEMAS, open_world, write_config
 from replay_world import World
 
 from broker_bridge import headers as h
-from broker_bridge.replay.run_journal import RunJournal
 
 GOLDEN = json.loads((SCHEMAS / "golden" / "order-placed-v1.json").read_text())
 ORDER = bytes.fromhex(GOLDEN["hex"])
@@ -107,11 +107,11 @@ async def test_the_whole_round(world: World, bridge, tmp_path: Path) -> None:
     assert (sent["id"], sent["sent"]) == (planned["id"], 3)
     assert json.loads(bridge("replay", "run", "a.plan", "--execute", "--yes", "--json").stdout)["sent"] == 0
     bridge("replay", "status", "a.plan", "--wait", "--timeout", "1s", code=1)
+    assert "Not all is settled yet" in bridge("replay", "verify", "a.plan", code=1).stdout
     assert await world.work_redrive() == (3, 0, 0)
     status = json.loads(bridge("replay", "status", "a.plan", "--wait", "--json").stdout)
     assert (status["good"], status["counts"]) == (True, {"completed": 3})
-    runs = [(run["event"], run.get("outcome"), run.get("sent")) for run in status["runs"]]
-    assert runs == [("started", None, None), ("ended", "done", 3), ("started", None, None), ("ended", "done", 0)]
+    verified_and_recorded(bridge, planned["id"], status["runs"])
 
     assert "Nothing to replay" in bridge("replay", "plan", "--why", "again", code=1).stdout
     assert not any(name.startswith("replay-") for name in os.listdir(tmp_path))
@@ -120,6 +120,20 @@ async def test_the_whole_round(world: World, bridge, tmp_path: Path) -> None:
     assert "The books balance: 5 produced = 4 completed + 1 dead." in bridge("audit").stdout
     without = json.loads(bridge("audit", "--outputs", "--json", code=1).stdout)
     assert without["outputs"]["missing"] == 3
+
+
+def verified_and_recorded(bridge, plan_id: str, runs_told: list[dict[str, Any]]) -> None:
+    assert "Everything came as the plan predicted." in bridge("replay", "verify", "a.plan", "--wait").stdout
+    verified = json.loads(bridge("replay", "verify", "a.plan", "--json").stdout)
+    assert (verified["verdict"], verified["items"]) == (
+        "as_predicted",
+        [{"predicted": "completed", "actual": "completed", "count": 3}],
+    )
+    runs = [(run["action"], run["details"].get("outcome"), run["counts"].get("sent")) for run in runs_told]
+    ran = [("replay_started", None, None), ("replay_ended", "done", 3), ("replay_started", None, None)]
+    assert [run for run in runs if run[0] in ("replay_started", "replay_ended")] == [*ran, ("replay_ended", "done", 0)]
+    told = json.loads(bridge("history", "--plan", plan_id, "--json").stdout)["operations"]
+    assert [one["details"]["verdict"] for one in told if one["action"] == "replay_verified"][-1] == "as_predicted"
 
 
 async def test_audit_against_the_targets_log(world: World, bridge, tmp_path: Path) -> None:
@@ -172,7 +186,7 @@ async def test_a_run_that_was_ended_goes_on_where_it_was(
     """Row 45, I17."""
     await dead_orders(world, 60)
     bridge("replay", "plan", "--why", "x", "--out", "a.plan")
-    arguments = ["replay", "run", "a.plan", "--execute", "--confirm-count", "60"]
+    arguments = ["replay", "run", "a.plan", "--execute", "--confirm-count", "60", "--canary", "none"]
     process = subprocess.Popen(  # noqa: ASYNC220  nothing else runs in this loop
         [*COMMAND, *arguments, "--rate", "10"],
         cwd=tmp_path,
@@ -183,7 +197,7 @@ async def test_a_run_that_was_ended_goes_on_where_it_was(
     )
     try:
         await wait_for_copies(world, 20, process)
-        assert "another run" in bridge(*arguments, code=5).stderr
+        assert "another run" in bridge(*arguments, code=5).stderr, "of the same file, on the same machine: at once"
         process.send_signal(how)
         out, err = process.communicate(timeout=DEADLINE_S)
     finally:
@@ -198,7 +212,8 @@ async def test_a_run_that_was_ended_goes_on_where_it_was(
     copies = await world.read_all(world.route.redrive_topic)
     letters = Counter(h.text_of(copy.headers, h.DEAD_LETTER) for copy in copies)
     assert len(letters) == 60
-    ended = [run.get("outcome") for run in RunJournal(tmp_path / "a.plan").entries() if run["event"] == "ended"]
+    told = json.loads(bridge("history", "--action", "replay_ended", "--json").stdout)["operations"]
+    ended = [one["details"]["outcome"] for one in told if one["plan_id"] == again["id"]]
     assert ended == (["done"] if how is signal.SIGKILL else ["stopped", "done"])
     assert set(letters.values()) == {1}
 
@@ -244,7 +259,7 @@ def test_servers_away_is_a_sentence(bridge, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["dlq", "dlq groups", "dlq list", "dlq show", "replay", "replay plan", "replay run", "replay status", "audit"],
+    [*HELP, "replay verify", "replay pause", "replay resume"],
 )
 def test_help_has_an_example_and_imports_no_client(command: str, tmp_path: Path) -> None:
     done = subprocess.run(

@@ -14,12 +14,15 @@ from broker_bridge import headers as h
 from broker_bridge.core.audit import Outcome
 from broker_bridge.core.letters import LetterState, Selection
 from broker_bridge.core.replay_state import Heading, ItemStatus
+from broker_bridge.core.replay_verdict import Verdict
 from broker_bridge.replay.audit import Auditor
 from broker_bridge.replay.dead_letters import DeadLetters
 from broker_bridge.replay.plan_file import open_plan, write_plan
 from broker_bridge.replay.planner import Planner, PlanWishes
 from broker_bridge.replay.runner import ReplayRunner
+from broker_bridge.replay.sending import RunHooks
 from broker_bridge.replay.status import StatusReader
+from broker_bridge.replay.verify import Verifier
 
 
 @pytest.fixture
@@ -73,12 +76,13 @@ async def test_from_dead_letters_to_closed_books(world: World, tmp_path: Path) -
     await make_plan(world, tmp_path / "p")
     with open_plan(tmp_path / "p") as plan:
         status = StatusReader(reader=world.reader, store=world.store, clock=world.clock)
-        # Stopped after one batch, then run by two at once, then again: the end is that of one run (I17).
+        # Stopped after one batch, then gone on with: the end is that of one run (I17).
         stop = asyncio.Event()
-        report = await runner_of(world, batch=3).send(plan, rate_per_s=1e6, stop=stop, progress=lambda _: stop.set())
+        hooks = RunHooks(stop=stop, progress=lambda report: report.sent and stop.set())
+        report = await runner_of(world, batch=3).send(plan, hooks=hooks)
         assert (report.sent, report.was_stopped) == (3, True)
         assert (await status.read(plan)).counts == {ItemStatus.QUEUED: 3, ItemStatus.NOT_SENT: 5}
-        report = await runner_of(world, batch=2).send(plan, rate_per_s=1e6)
+        report = await runner_of(world, batch=2).send(plan)
         assert (report.sent, report.headings[Heading.SENT_BEFORE]) == (5, 3)
         copies = await world.read_all(world.route.redrive_topic)
         assert set(Counter(h.text_of(copy.headers, h.DEAD_LETTER) for copy in copies).values()) == {1}
@@ -86,6 +90,10 @@ async def test_from_dead_letters_to_closed_books(world: World, tmp_path: Path) -
         assert await world.work_redrive(dies=lambda copy: copy.partition == 1) == (4, 4, 0)
         found = await status.wait(plan, timeout_ms=10_000)
         assert found.counts == {ItemStatus.COMPLETED: 4, ItemStatus.DEAD_AGAIN: 4}
+        verified = await Verifier(reader=world.reader, store=world.store, clock=world.clock).verify(plan)
+        assert verified.comparison.verdict is Verdict.DIFFERS
+        assert {one.item.partition for one in verified.comparison.different} == {1}
+        assert verified.records == {0: 4, 1: 4}
     assert await totals(world) == {"completed": 20, "dead": 4, "duplicate": 2}
     states = [one.state async for batch in letters.browse(Selection()) for one in batch]
     assert Counter(states) == {LetterState.RESOLVED: 4, LetterState.SUPERSEDED: 4, LetterState.DEAD_AGAIN: 4}

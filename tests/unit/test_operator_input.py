@@ -9,9 +9,8 @@ import pytest
 
 from broker_bridge.cli.operator_scope import ago, moment_ms, place_of
 from broker_bridge.core.reconcile import TargetLine
-from broker_bridge.errors import NotFoundError, ReplayError, UsageError
+from broker_bridge.errors import NotFoundError, UsageError
 from broker_bridge.message import Position
-from broker_bridge.replay.run_journal import RunJournal
 from broker_bridge.replay.target_log import read_target_log
 
 NOW_MS = 1_790_000_000_000
@@ -84,16 +83,3 @@ def test_a_log_that_is_not_there(tmp_path: Path) -> None:
         list(read_target_log(tmp_path / "none"))
     with pytest.raises(UsageError):
         list(read_target_log(tmp_path))
-
-
-def test_the_journal_keeps_whole_lines_only(tmp_path: Path) -> None:
-    journal = RunJournal(tmp_path / "a.plan")
-    assert journal.entries() == []
-    journal.add(event="started", by="ada")
-    journal.add(event="ended", sent=3)
-    journal.path.write_bytes(journal.path.read_bytes() + b'{"event":"sta')
-    assert journal.entries() == [{"event": "started", "by": "ada"}, {"event": "ended", "sent": 3}]
-    journal.add(event="started", by="bob")
-    assert journal.entries()[2:] == [{"event": "started", "by": "bob"}]
-    with pytest.raises(ReplayError, match="journal"):
-        RunJournal(tmp_path / "nowhere" / "a.plan").add(event="started")
