@@ -18,7 +18,7 @@ from broker_bridge.cli.output import DEFAULT_CONFIG
 from broker_bridge.clock import SystemClock
 from broker_bridge.core.duration import parse_duration_ms
 from broker_bridge.core.letters import LetterState, Selection
-from broker_bridge.errors import NotFoundError, UsageError
+from broker_bridge.errors import ConfigError, ContractError, NotFoundError, UsageError
 from broker_bridge.headers import schema_header_of
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from broker_bridge.idempotency.base import IdempotencyStore
     from broker_bridge.message import Header
     from broker_bridge.replay.dead_letters import DeadLetters
+    from broker_bridge.replay.letter_contract import LetterContract
     from broker_bridge.replay.operations_log import OperationsLog
     from broker_bridge.replay.route import Decode, ReplayRoute
     from broker_bridge.transport.base import BatchProducer, LogReader, Transport
@@ -95,6 +96,20 @@ class OperatorScope:
             value, reader=reader, schema_header=schema_header_of(headers)
         )
 
+    def letter_contract(self) -> LetterContract | None:
+        """What the route's contract says of values; None for a route that decodes nothing."""
+        from broker_bridge.bootstrap import open_codec
+        from broker_bridge.config import TopicTarget
+        from broker_bridge.replay.letter_contract import LetterContract
+
+        if isinstance(self.route_config.target, TopicTarget):
+            return None
+        codec, contract = open_codec(self.config), self.route_config.contract
+        if contract is None:
+            return LetterContract(codec, None)
+        reader = codec.contract_for(self.route_config.topic, contract.subject, contract.version)
+        return LetterContract(codec, reader, version_field=contract.version_field)
+
     def fields_decoder(self) -> DecodeFields:
         """How an expression sees values: by field, times and decimals as such; under the route's contract where it has
         one, else as they were written. The codec is opened by the first value."""
@@ -105,8 +120,11 @@ class OperatorScope:
             if not opened:
                 from broker_bridge.bootstrap import open_codec
 
-                codec = open_codec(self.config)
-                reader = codec.contract_for(topic, contract.subject, contract.version) if contract else None
+                try:
+                    codec = open_codec(self.config)
+                    reader = codec.contract_for(topic, contract.subject, contract.version) if contract else None
+                except ContractError as error:  # of the configuration: not one letter could be decoded
+                    raise ConfigError(error.detail, where=error.where, remedy=error.remedy) from error
                 opened.append(codec.decoder(reader))
             return opened[0](value, schema_header_of(headers)).value
 
