@@ -99,6 +99,7 @@ def letter_line(record: Record, letter: DeadLetter, *, state: str = "", decoded:
 
     ``decoded`` is the value as JSON types; None, or what is not JSON, leaves it out.
     """
+    failure = letter.failure
     fields_: dict[str, object] = {
         "kind": "letter",
         "partition": record.partition,
@@ -110,8 +111,14 @@ def letter_line(record: Record, letter: DeadLetter, *, state: str = "", decoded:
         "about": {
             "origin": str(letter.origin),
             "idempotency_key": letter.idempotency_key,
-            "fingerprint": letter.failure.fingerprint,
-            **asdict(letter.failure),
+            "fingerprint": failure.fingerprint,
+            "code": failure.code,
+            "error_class": failure.error_class,
+            "message": failure.message,
+            "target_code": failure.target_code,
+            "attempts": failure.attempts,
+            "first_ms": failure.first_ms,
+            "last_ms": failure.last_ms,
             "hops": letter.hops,
             "state": state,
         },
@@ -136,8 +143,11 @@ def _form(value: bytes | None) -> dict[str, str] | None:
     return {"text": text}
 
 
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+
+
 def _line(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    return _encode(value).encode() + b"\n"
 
 
 # -- reading
