@@ -62,6 +62,7 @@ class DeadLetters:
         self._decode = decode
         self._clock = clock
         self._whoever = whoever
+        self._is_foreign = route.reads_foreign
         self._read = read_letter if route.reads_foreign else read_dead_letter
         self._partitions = 0
         self.not_compared = NotCompared()
@@ -79,15 +80,8 @@ class DeadLetters:
         ``bounds`` (first, next offset) limits what is read; by default all that is there when the call begins. Raises
         ``UsageError`` for an expression where values cannot be decoded.
         """
-        if selection.where and self._decode is None:
-            raise UsageError("values are not decoded here, so that --where cannot look at them", where="--where")
-        wanted = self._wanted(selection, bounds if bounds is not None else await self.ends())
-        if self._route.reads_foreign:
-            self._partitions = len(await self._reader.offsets([self._route.topic]))
-        letters = self._letters(selection, wanted)
-        looked_up = with_claims(letters, key_of=self.claim_key_of, store=self._store, group=self._route.group)
         any_state = not selection.states
-        async with aclosing(letters), aclosing(looked_up):
+        async with aclosing(self._looked_up(selection, bounds)) as looked_up:
             async for batch in looked_up:
                 browsed = [BrowsedLetter(letter, self._state(letter, claim), claim) for letter, claim in batch]
                 yield browsed if any_state else [one for one in browsed if selection.matches_state(one.state)]
@@ -95,10 +89,29 @@ class DeadLetters:
     async def groups(self, selection: Selection) -> list[LetterGroup]:
         """The letters by kind of failure, those with most waiting first."""
         groups = LetterGroups()
-        async for batch in self.browse(selection):
-            for letter, state, _ in batch:
-                groups.add(letter, state)
+        add, state_of, any_state = groups.add, self._state, not selection.states
+        async with aclosing(self._looked_up(selection, None)) as looked_up:
+            async for batch in looked_up:
+                for letter, claim in batch:
+                    state = state_of(letter, claim)
+                    if any_state or selection.matches_state(state):
+                        add(letter, state)
         return groups.most_waiting_first()
+
+    async def _looked_up(
+        self, selection: Selection, bounds: Bounds | None
+    ) -> AsyncGenerator[list[tuple[DeadLetter, ClaimView | None]], None]:
+        """Those that are meant whatever their state, each with the claim of its key."""
+        if selection.where and self._decode is None:
+            raise UsageError("values are not decoded here, so that --where cannot look at them", where="--where")
+        wanted = self._wanted(selection, bounds if bounds is not None else await self.ends())
+        if self._is_foreign:
+            self._partitions = len(await self._reader.offsets([self._route.topic]))
+        letters = self._letters(selection, wanted)
+        looked_up = with_claims(letters, key_of=self.claim_key_of, store=self._store, group=self._route.group)
+        async with aclosing(letters), aclosing(looked_up):
+            async for batch in looked_up:
+                yield batch
 
     async def show(self, partition: int, offset: int) -> BrowsedLetter:
         """One letter by its place in the dead-letter topic. Raises ``NotFoundError``."""
@@ -122,7 +135,7 @@ class DeadLetters:
 
     def _state(self, letter: DeadLetter, claim: ClaimView | None) -> LetterState:
         """As ``letter_state``; a claim knows only places in the route's own dead-letter topic."""
-        if not self._route.reads_foreign:
+        if not self._is_foreign:
             return letter_state(letter, claim)
         if claim is None:
             return LetterState.WAITING if self._never_taken(letter) else LetterState.UNKNOWN
@@ -137,7 +150,7 @@ class DeadLetters:
 
     def _wanted(self, selection: Selection, bounds: Bounds) -> Bounds:
         """What must be read. Our own dead letters are in the partition of their origin."""
-        partition = None if self._route.reads_foreign else selection.partition
+        partition = None if self._is_foreign else selection.partition
         wanted: Bounds = {}
         for tp, (first, after) in bounds.items():
             start = max(first, selection.letter_from or 0)
@@ -150,7 +163,7 @@ class DeadLetters:
         start = {tp: first for tp, (first, _) in bounds.items()}
         end = {tp: after for tp, (_, after) in bounds.items()}
         read, tests, where = self._read, selection.tests(), selection.where
-        if self._route.reads_foreign and not self._whoever:
+        if self._is_foreign and not self._whoever:
             tests.append(self._comes_home)
         async for records in self._reader.read(start, end):
             letters = [read(record) for record in records]
