@@ -12,7 +12,7 @@ import click
 
 from broker_bridge.cli.audit_view import audit_result, verdict_line
 from broker_bridge.cli.operator_scope import open_scope, suggester
-from broker_bridge.cli.output import note, to_json
+from broker_bridge.cli.output import to_json
 from broker_bridge.core.timestamps import rfc3339
 from broker_bridge.errors import BridgeError, UsageError
 from broker_bridge.text import printable
@@ -67,9 +67,12 @@ class Lines:
 
 
 async def watch(plan: WatchPlan, *, as_json: bool) -> None:
-    """Until SIGTERM or Ctrl-C."""
+    """Until SIGTERM or Ctrl-C. Logs, and where it listens, go to stderr."""
+    from broker_bridge.observability.logging import configure_logging
     from broker_bridge.replay.audit_watch import AuditWatch
 
+    logging = plan.config.logging
+    configure_logging(logging.level, logging.format, service=plan.config.bridge.service)
     async with AsyncExitStack() as opened:
         scope = await opened.enter_async_context(open_scope(plan.config, plan.route_name))
         watching = AuditWatch(
@@ -111,4 +114,3 @@ async def _serve(opened: AsyncExitStack, watching: AuditWatch, listen: str) -> N
         error.where = f"--listen {listen}"
         raise
     opened.push_async_callback(site.stop)
-    note(f"serving {site.url}/metrics and {site.url}/health/ready")
