@@ -12,9 +12,9 @@ from broker_bridge.idempotency.base import IdempotencyStore
 
 T = TypeVar("T")
 
-BATCH = 1_000
-"""Claims asked for in one round trip."""
-IN_FLIGHT = 4
+BATCH = 250
+"""Claims asked for in one round trip. What waits for its claim should still be in the processor's cache afterwards."""
+IN_FLIGHT = 2
 """Round trips that may be on their way while the log is read on."""
 
 

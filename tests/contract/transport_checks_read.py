@@ -131,6 +131,35 @@ async def fetch_knows_holes_and_removed_records(bench: Bench) -> None:
 
 
 @check
+async def fetching_goes_on_where_it_ended_and_elsewhere(bench: Bench) -> None:
+    """In the order of the log, back to the beginning, in another partition, over both; what is written meanwhile, and
+    what is removed."""
+    topic = await bench.topic(2)
+    for number in range(2):
+        await bench.write(topic, [b"%d/%d" % (number, value) for value in range(600)], partition=number)
+    one, two = TopicPartition(topic, 0), TopicPartition(topic, 1)
+    reader = await bench.reader()
+
+    async def fetched(*ranges: tuple[TopicPartition, int, int]) -> list[bytes | None]:
+        found = await reader.fetch([Position(*tp, offset) for tp, a, b in ranges for offset in range(a, b)])
+        return [record.value if record else None for record in found]
+
+    def written(tp: TopicPartition, start: int, end: int) -> list[bytes | None]:
+        return [b"%d/%d" % (tp.partition, value) for value in range(start, end)]
+
+    for start in range(0, 600, 200):
+        assert await fetched((one, start, start + 200)) == written(one, start, start + 200)
+    assert await fetched((one, 0, 100)) == written(one, 0, 100)
+    assert await fetched((two, 0, 100)) == written(two, 0, 100)
+    assert await fetched((one, 100, 200), (two, 500, 600)) == written(one, 100, 200) + written(two, 500, 600)
+    assert await fetched((two, 100, 300), (one, 200, 300)) == written(two, 100, 300) + written(one, 200, 300)
+    await bench.write(topic, [b"1/%d" % value for value in range(600, 700)], partition=1)
+    assert await fetched((two, 550, 701)) == [*written(two, 550, 700), None]
+    await bench.lab.trim(one, before=400)
+    assert await fetched((one, 0, 10), (one, 400, 500)) == [None] * 10 + written(one, 400, 500)
+
+
+@check
 async def group_offsets_are_what_the_group_committed(bench: Bench) -> None:
     topic = await bench.topic(2)
     await bench.write(topic, [b"", b""], partition=1)
@@ -181,3 +210,7 @@ async def clients_stop_twice_and_refuse_work_before_start(bench: Bench) -> None:
     for client in (await bench.admin(), await bench.reader()):
         await client.stop()
         await client.stop()
+    for _ in range(10):
+        reader = bench.transport.reader()
+        await reader.start()
+        await reader.stop()
