@@ -5,22 +5,16 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any
 
+from replay_plans import make_plan, plan_of
 from replay_world import TTL_MS, World, a_route
 
 from broker_bridge import headers as h
 from broker_bridge.clock import Clock
-from broker_bridge.core.letters import Selection
-from broker_bridge.core.replay_plan import Prediction
 from broker_bridge.idempotency.base import IdempotencyStore
 from broker_bridge.idempotency.memory import MemoryStore
 from broker_bridge.message import Record
-from broker_bridge.replay.dead_letters import DeadLetters
-from broker_bridge.replay.plan_file import write_plan
-from broker_bridge.replay.planner import Planner, PlanWishes
-from broker_bridge.replay.route import Decode
 from broker_bridge.replay.runner import ReplayRunner
 from broker_bridge.replay.status import StatusReader
 from broker_bridge.replay.verify import Verifier
@@ -28,7 +22,7 @@ from broker_bridge.testing.virtual_time import LoopClock, run_virtual
 from broker_bridge.transport.base import BatchProducer, LogReader
 from broker_bridge.transport.memory import MemoryTransport
 
-ANY = Selection()
+__all__ = ["make_plan", "plan_of"]
 
 
 def new_world() -> World:
@@ -49,18 +43,6 @@ def virtual(scenario: Callable[..., Coroutine[Any, Any, None]]) -> Callable[...,
         run_virtual(started())
 
     return run
-
-
-async def make_plan(
-    world: World, path: Path, *, decode: Decode | None = None, selection: Selection = ANY, **wishes: Any
-) -> Prediction:
-    letters = DeadLetters(reader=world.reader, store=world.store, route=world.route)
-    planner = Planner(letters=letters, reader=world.reader, route=world.route, clock=world.clock, decode=decode)
-    wanted = PlanWishes(**{"selection": selection, "by": "ada", "why": "fixed", **wishes})
-    with planner.spool() as spool:
-        header = await planner.draft(wanted, spool=spool)
-        write_plan(path, header, spool)
-    return header.prediction
 
 
 async def dead_records(world: World, count: int) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -12,10 +14,12 @@ from typing import BinaryIO
 from broker_bridge.core.plan_lines import end_line, header_line, items_of, seal, skipped_of, verify
 from broker_bridge.core.replay_plan import PlanEnd, PlanHeader, PlanItem, SkippedLetter
 from broker_bridge.errors import NotFoundError, PlanInvalidError, PlanRefusedError, ReplayError, UsageError
+from broker_bridge.replay.sorted_lines import lines_between
 
 
 class Plan:
-    """A verified plan, open for reading. ``items`` may be walked as often as needed, one item in memory."""
+    """A verified plan, open for reading. ``items`` may be walked as often as needed, also at the same time, one item
+    in memory."""
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self.path = path
@@ -36,9 +40,7 @@ class Plan:
         return skipped_of(self._lines())
 
     def _lines(self) -> Iterator[bytes]:
-        self._file.seek(0)
-        for line in self._file:  # noqa: UP028  a walk that ends early would close the file through "yield from"
-            yield line
+        return lines_between(self._file, 0, os.fstat(self._file.fileno()).st_size)
 
     def hold(self) -> None:
         """Keep other runs of this file on this machine out, until it is closed. Raises ``PlanRefusedError``.
@@ -72,16 +74,45 @@ def open_plan(path: Path) -> Iterator[Plan]:
         yield plan
 
 
-def write_plan(path: Path, header: PlanHeader, lines: Iterable[bytes]) -> PlanEnd:
+@contextlib.contextmanager
+def spool(folder: Path | None = None) -> Iterator[BinaryIO]:
+    """Where lines are kept until the plan is written, so that a large one is not held in memory."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        yield file
+
+
+def diff_path(plan: Path) -> Path:
+    """Where the diffs of an edit are kept, beside the plan."""
+    return plan.with_name(plan.name + ".diff.ndjson")
+
+
+def remove_plan(path: Path) -> None:
+    """Take a plan away again, with its diff."""
+    path.unlink(missing_ok=True)
+    diff_path(path).unlink(missing_ok=True)
+
+
+def check_free(path: Path) -> None:
+    """Raise ``UsageError`` where the plan, or its diff, would overwrite a file."""
+    for there in (path, diff_path(path)):
+        if there.exists():
+            raise UsageError("the file exists already", where=str(there), remedy="name another with --out")
+
+
+def write_plan(path: Path, header: PlanHeader, lines: Iterable[bytes], *, diff: BinaryIO | None = None) -> PlanEnd:
     """Write beside ``path``, flush to disk, then put in place: there is never half a plan under the name.
 
-    ``lines`` are those of the items, then those of the skipped letters; walked once. Raises ``UsageError`` where the
-    file exists: a plan is never overwritten.
+    ``lines`` are those of the items, then those of the skipped letters; walked once. ``diff`` is written first, for its
+    owner alone to read: it holds values of messages. Raises ``UsageError`` where a file exists: a plan is never
+    overwritten.
     """
-    if path.exists():
-        raise UsageError("the file exists already", where=str(path), remedy="name another with --out")
+    check_free(path)
     partial = path.with_name(path.name + ".partial")
     try:
+        if diff is not None:
+            diff.seek(0)
+            with open(os.open(diff_path(path), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as kept:
+                shutil.copyfileobj(diff, kept)
         with partial.open("wb") as file:
             end = seal(_written(file, header_line(header), lines))
             file.write(end_line(end))
@@ -90,6 +121,7 @@ def write_plan(path: Path, header: PlanHeader, lines: Iterable[bytes]) -> PlanEn
         partial.rename(path)
     except OSError as error:
         partial.unlink(missing_ok=True)
+        diff_path(path).unlink(missing_ok=True)
         raise ReplayError(f"cannot write the plan: {error.strerror}", where=str(path)) from error
     return end
 

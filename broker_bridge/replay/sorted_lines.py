@@ -13,6 +13,8 @@ from typing import BinaryIO
 RUN_BYTES = 16 << 20
 """How many bytes of lines are held before they are sorted and written."""
 _LINE_OVERHEAD = 48
+LONGEST_LINE = 64 << 20
+"""Bytes; a plan's header with the largest patch is far below."""
 _READ_BYTES = 1 << 16
 
 
@@ -60,7 +62,8 @@ class SortedLines:
 
 
 def lines_between(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:
-    """The lines of a flushed file from byte ``start`` to ``end``; several walks may be under way at once."""
+    """The lines of a flushed file from byte ``start`` to ``end``; several walks may be under way at once. What is
+    longer than ``LONGEST_LINE`` ends the walk, as does a file without a last newline: with a line that has none."""
     rest = b""
     while start < end:
         chunk = os.pread(file.fileno(), min(_READ_BYTES, end - start), start)
@@ -70,6 +73,10 @@ def lines_between(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:
         *whole, rest = (rest + chunk).split(b"\n")
         for line in whole:
             yield line + b"\n"
+        if len(rest) > LONGEST_LINE:
+            break
+    if rest:
+        yield rest
 
 
 def taking_turns(walks: list[Iterator[bytes]], *, block: int) -> Iterator[bytes]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from bridge_on_servers import open_world, write_config
+from replay_plans import make_plan
 from replay_world import World
 
 from broker_bridge import headers as h
@@ -17,8 +18,7 @@ from broker_bridge.core.replay_state import Heading, ItemStatus
 from broker_bridge.core.replay_verdict import Verdict
 from broker_bridge.replay.audit import Auditor
 from broker_bridge.replay.dead_letters import DeadLetters
-from broker_bridge.replay.plan_file import open_plan, write_plan
-from broker_bridge.replay.planner import Planner, PlanWishes
+from broker_bridge.replay.plan_file import open_plan
 from broker_bridge.replay.runner import ReplayRunner
 from broker_bridge.replay.sending import RunHooks
 from broker_bridge.replay.status import StatusReader
@@ -30,14 +30,6 @@ async def world(kafka_bootstrap: str, redis_url: str, unique: str, tmp_path: Pat
     opened = await open_world(write_config(tmp_path, bootstrap=kafka_bootstrap, redis_url=redis_url, prefix=unique))
     yield opened
     await opened.stop()
-
-
-async def make_plan(world: World, path: Path) -> None:
-    letters = DeadLetters(reader=world.reader, store=world.store, route=world.route)
-    planner = Planner(letters=letters, reader=world.reader, route=world.route, clock=world.clock, decode=None)
-    with planner.spool() as spool:
-        header = await planner.draft(PlanWishes(Selection(), "ada", "fixed"), spool=spool)
-        write_plan(path, header, spool)
 
 
 def runner_of(world: World, *, batch: int = 500) -> ReplayRunner:

@@ -25,10 +25,11 @@ from broker_bridge.errors import PlanRefusedError
 from broker_bridge.idempotency.base import IdempotencyStore
 from broker_bridge.replay.audit import Auditor
 from broker_bridge.replay.dead_letters import DeadLetters
-from broker_bridge.replay.plan_file import open_plan, write_plan
+from broker_bridge.replay.plan_file import open_plan, spool, write_plan
 from broker_bridge.replay.planner import Planner, PlanWishes
 from broker_bridge.replay.route import ReplayRoute
 from broker_bridge.replay.runner import ReplayRunner, RunReport
+from broker_bridge.replay.sources import DeadLetterSource
 from broker_bridge.replay.status import StatusReader
 from broker_bridge.transport.base import BatchProducer, LogReader
 
@@ -45,13 +46,13 @@ class Desk:
         self._letters = DeadLetters(reader=reader, store=store, route=self._route)
 
     async def plan(self, name: str, *, allow_expired: bool = False) -> Prediction:
+        source = DeadLetterSource(reader=self._reader, store=self._store, route=self._route)
         planner = Planner(
-            letters=self._letters, reader=self._reader, route=self._route, clock=SystemClock(), decode=None
+            source=source, reader=self._reader, store=self._store, route=self._route, clock=SystemClock(), contract=None
         )
-        with planner.spool() as spool:
-            wishes = PlanWishes(Selection(), "ada", name, allow_expired=allow_expired)
-            header = await planner.draft(wishes, spool=spool)
-            write_plan(self._folder / name, header, spool)
+        with spool(self._folder) as lines:
+            header = await planner.draft(PlanWishes("ada", name, allow_expired=allow_expired), spool=lines)
+            write_plan(self._folder / name, header, lines)
         return header.prediction
 
     async def run(self, name: str) -> RunReport:

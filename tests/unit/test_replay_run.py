@@ -22,7 +22,7 @@ from broker_bridge.core.letters import Selection
 from broker_bridge.core.replay_pace import PaceLimits
 from broker_bridge.core.replay_plan import Prediction
 from broker_bridge.core.replay_state import Heading, ItemStatus
-from broker_bridge.errors import DeliveryTimeoutError, MalformedError, PlanRefusedError, ReplayError, UsageError
+from broker_bridge.errors import DeliveryTimeoutError, PlanRefusedError, ReplayError, UsageError
 from broker_bridge.message import Position, TopicPartition
 from broker_bridge.replay.plan_file import open_plan
 from broker_bridge.replay.run_report import RunReport
@@ -159,39 +159,6 @@ async def test_what_completed_since_is_skipped(world: World, tmp_path: Path) -> 
         report = await runner_of(world).send(plan)
         assert report.headings == {Heading.ALREADY_COMPLETED: 2, Heading.TO_SEND: 2}
         assert report.sent == 2
-
-
-@virtual
-async def test_the_prediction_names_every_reason(world: World, tmp_path: Path) -> None:
-    records = await world.produce(5)
-    await world.write_letter(records[0], "target_rejected")
-    for record in records[:3]:
-        await world.die(record)
-    twin = (await world.produce(1, event_id="twin"))[0]
-    other = (await world.produce(1, event_id="twin"))[0]
-    await world.complete(twin)
-    await world.write_letter(other, "key_conflict")
-    await world.write_letter(records[4], "target_rejected")
-
-    def decode(value: bytes, _headers: object) -> object:
-        if value == b"value 2":
-            raise MalformedError("still")
-        return value
-
-    prediction = await make_plan(world, tmp_path / "p", decode=decode)
-    assert prediction == Prediction(
-        selected=6,
-        to_replay=2,
-        superseded=1,
-        key_conflicts=1,
-        claim_expired=1,
-        undecodable=1,
-        undecodable_at=(f"{world.route.dead_letter_topic}/0/3",),
-    )
-    everything = await make_plan(
-        world, tmp_path / "q", decode=decode, include_undecodable=True, allow_expired=True, why="by name"
-    )
-    assert (everything.to_replay, everything.undecodable, everything.claim_expired) == (4, 0, 0)
 
 
 @virtual
