@@ -98,34 +98,10 @@ def _print_groups(console: Console, found: list[LetterGroup], suggest: Suggest) 
         console.print("No dead letters. Nothing to do.")
         return
     now_ms = SystemClock().now_ms()
-    rows = [
-        (
-            one.fingerprint,
-            f"{one.code} ({one.target_code})" if one.target_code else one.code,
-            one.count,
-            one.waiting,
-            _states_text(one),
-            one.distinct_keys,
-            _releases_text(one),
-            ago(one.first_ms, now_ms=now_ms),
-            ago(one.last_ms, now_ms=now_ms),
-            short_place(one.example),
-        )
-        for one in found
-    ]
-    columns = (
-        "kind",
-        "what went wrong",
-        "letters",
-        "waiting",
-        "the rest",
-        "keys",
-        "release",
-        "first",
-        "last",
-        "example",
-    )
-    console.print(table(columns, rows, right=("letters", "waiting", "keys")))
+    rows = [_row(one, now_ms) for one in found]
+    columns = [name for name in rows[0] if name != "release" or any(one.releases for one in found)]
+    cells = [[row[name] for name in columns] for row in rows]
+    console.print(table(columns, cells, right=("letters", "waiting", "keys")))
     first = next((one for one in found if one.waiting), None)
     if first is None:
         console.print("\nNone of them waits for anybody.")
@@ -133,6 +109,21 @@ def _print_groups(console: Console, found: list[LetterGroup], suggest: Suggest) 
     show = suggest("dlq", "show", short_place(first.example))
     plan = suggest("replay", "plan", "--fingerprint", first.fingerprint, "--why", "what was fixed")
     console.print(f"\nLook at one:    {show}\nOnce fixed:     {plan}")
+
+
+def _row(group: LetterGroup, now_ms: int) -> dict[str, object]:
+    return {
+        "kind": group.fingerprint,
+        "what went wrong": f"{group.code} ({group.target_code})" if group.target_code else group.code,
+        "letters": group.count,
+        "waiting": group.waiting,
+        "the rest": _states_text(group),
+        "keys": group.distinct_keys,
+        "release": _releases_text(group),
+        "first": ago(group.first_ms, now_ms=now_ms),
+        "last": ago(group.last_ms, now_ms=now_ms),
+        "example": short_place(group.example),
+    }
 
 
 def _states_text(group: LetterGroup) -> str:
