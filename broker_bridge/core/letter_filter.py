@@ -51,10 +51,14 @@ class Judged(NamedTuple):
 
 @dataclass(slots=True)
 class NotCompared:
-    """How many letters an expression could not look at, and the first of each kind: where, and why."""
+    """How many letters an expression could not look at, and the first of each kind: where, and why.
+
+    ``elsewhere`` counts those of another system's topic that the route cannot bring home.
+    """
 
     undecodable: int = 0
     incomparable: int = 0
+    elsewhere: int = 0
     first_undecodable: str = ""
     first_incomparable: str = ""
 
@@ -80,6 +84,11 @@ class NotCompared:
                 f"{self.incomparable} letters could not be compared and count as not meant; "
                 f"the first: {self.first_incomparable}"
             )
+        if self.elsewhere:
+            told.append(
+                f"{self.elsewhere} letters were left out: they came from another topic than the route's, do not say where "
+                "they came from, or have no payload"
+            )
         return told
 
     def as_json(self) -> dict[str, object]:
@@ -87,6 +96,7 @@ class NotCompared:
         return {
             "undecodable": self.undecodable,
             "incomparable": self.incomparable,
+            "elsewhere": self.elsewhere,
             "first_undecodable": self.first_undecodable or None,
             "first_incomparable": self.first_incomparable or None,
         }

@@ -43,7 +43,7 @@ class DeadLetters:
     ``decode`` is needed for selections with an expression. With ``clock`` a letter of another system that this group
     never took counts as waiting as long as a claim would still be remembered; without, its state is unknown. With
     ``whoever`` letters are browsed that cannot be brought home by this route: of other source topics, or without their
-    payload; otherwise they are counted in ``left_out``. ``not_compared`` counts what expressions could not look at.
+    payload; otherwise they are counted. ``not_compared`` counts what was not looked at.
     """
 
     def __init__(
@@ -66,7 +66,6 @@ class DeadLetters:
         self._read = read_letter if route.reads_foreign else read_dead_letter
         self._partitions = 0
         self.not_compared = NotCompared()
-        self.left_out = 0
 
     async def ends(self) -> Bounds:
         """First and next offset of each dead-letter partition. Raises ``TopicMissingError``."""
@@ -186,5 +185,5 @@ class DeadLetters:
         topic, partition, _ = letter.origin
         if topic == self._route.topic and partition < self._partitions and not lacks_payload(letter):
             return True
-        self.left_out += 1
+        self.not_compared.elsewhere += 1
         return False

@@ -185,7 +185,8 @@ async def test_another_topic_is_browsed_as_the_routes_own(world: World) -> None:
         (one.letter.origin.offset, one.state) async for batch in letters.browse(Selection(partition=1)) for one in batch
     ]
     assert found == [(0, LetterState.RESOLVED), (1, LetterState.SUPERSEDED), (2, LetterState.WAITING)]
-    assert letters.left_out == 1, "of this partition; the others are not even meant"
+    assert letters.not_compared.elsewhere == 1, "of this partition; the others are not even meant"
+    assert letters.not_compared.sentences()[0].startswith("1 letters were left out: they came from another topic")
 
     everything = DeadLetters(reader=world.reader, store=world.store, route=route, clock=world.clock, whoever=True)
     kinds = await everything.groups(Selection())
@@ -195,7 +196,7 @@ async def test_another_topic_is_browsed_as_the_routes_own(world: World) -> None:
     ]
     home = DeadLetters(reader=world.reader, store=world.store, route=route, clock=world.clock)
     assert sum(one.count for one in await home.groups(Selection())) == 3
-    assert home.left_out == 3
+    assert home.not_compared.elsewhere == 3
 
 
 def test_a_selection_is_read_back_from_its_json() -> None:
