@@ -118,7 +118,12 @@ async def _run(
 
     async with open_scope(config, route_name, writes=limits is not None) as scope:
         runner = ReplayRunner(
-            reader=scope.reader, producer=scope.producer, store=scope.store, route=scope.route, clock=scope.clock
+            reader=scope.reader,
+            producer=scope.producer,
+            store=scope.store,
+            route=scope.route,
+            clock=scope.clock,
+            contract=scope.letter_contract() if plan.header.edit is not None else None,
         )
         if limits is None:
             return await _preview(runner, plan)
