@@ -101,9 +101,9 @@ def plan(
       broker-bridge replay plan --code malformed --set currency=EUR --why "shop sent no currency"
 
     \b
-    Exit status: 0 planned · 1 nothing to replay, no file was written · 2 wrong option, patch or file, or the plan
-                 exists · 3 no such route, topic or file · 4 Kafka or Redis unavailable, or the plan could not be
-                 recorded · 5 refused
+    Exit status: 0 planned · 1 nothing to replay, no file was written
+                 2 wrong option, patch or file, or the plan file exists · 3 no such route, topic or file
+                 4 Kafka or Redis unavailable, or the plan could not be recorded · 5 refused
     """
     from broker_bridge.cli.replay_view import plan_text
     from broker_bridge.replay.plan_file import diff_path

@@ -30,6 +30,9 @@ LONGEST_VALUE: Final = 200
 """Characters of a value in a diff."""
 
 
+_NEEDED: Final = {"add": "value", "replace": "value", "test": "value", "move": "from", "copy": "from"}
+
+
 class Change(NamedTuple):
     """One place of a value that the edit changed, as JSON texts; None where it was, or is, not there."""
 
@@ -82,7 +85,9 @@ class LetterEdit:
         written, headers = contract.write(after, like=value, headers=letter.headers)
         found = contract.as_written(written, headers)
         if unknown := next(_unknown(after, found, ""), None):
-            raise ValueInvalidError(f"the contract has no {unknown}", remedy="see: broker-bridge schemas show")
+            raise ValueInvalidError(
+                f"the contract has no {unknown}", remedy="broker-bridge schemas list tells which version is current"
+            )
         if written == value:
             return Edited(letter, ())
         original = letter.edited_from or payload_fingerprint(value).hex()
@@ -113,6 +118,9 @@ def parsed_patch(patch: object) -> jsonpatch.JsonPatch:
     for number, one in enumerate(patch):
         if not isinstance(one, dict) or not isinstance(one.get("op"), str) or not isinstance(one.get("path"), str):
             raise UsageError(f"operation {number} of the patch has no op and path", remedy=remedy)
+        needed = _NEEDED.get(one["op"])
+        if needed is not None and needed not in one:
+            raise UsageError(f"operation {number} of the patch ({one['op']}) has no {needed}", remedy=remedy)
     try:
         return jsonpatch.JsonPatch(patch)
     except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException, KeyError, TypeError, ValueError) as error:
