@@ -86,8 +86,8 @@ class NotCompared:
             )
         if self.elsewhere:
             told.append(
-                f"{self.elsewhere} letters were left out: they came from another topic than the route's, do not say where "
-                "they came from, or have no payload"
+                f"{self.elsewhere} letters were left out: they came from another topic than the route's, do not say "
+                "where they came from, or have no payload"
             )
         return told
 
