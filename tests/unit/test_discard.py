@@ -6,15 +6,16 @@ import asyncio
 import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from replay_world import World
 
 from broker_bridge import headers as h
-from broker_bridge.core.claim import ClaimState
+from broker_bridge.core.claim import ClaimState, SettleKind, pack_place
 from broker_bridge.core.dead_letter import read_dead_letter, write_redrive
 from broker_bridge.core.discard import Fate, Place, read_place_texts
+from broker_bridge.core.identity import payload_fingerprint
 from broker_bridge.core.letters import LetterState, Selection
 from broker_bridge.errors import OperationUnrecordedError, StoreError
 from broker_bridge.idempotency.memory import Failure
@@ -157,15 +158,19 @@ async def test_a_replayed_copy_on_its_way_is_dropped(world: World) -> None:
 
 async def test_an_edited_letter_is_known_by_its_first_payload(world: World) -> None:
     (record,) = await world.produce(1)
-    letter = await world.die(record)
-    assert letter is not None
-    from broker_bridge.core.identity import payload_fingerprint
-
-    edited = payload_fingerprint(record.value).hex().encode()
-    letter.headers = [*letter.headers, (h.EDITED_FROM, edited)]
-    letter.value = b"edited"
-    await discard(world)
-    assert not await world.complete(record), "whoever reads the record again finds it done, not in conflict"
+    first = await world.die(record)
+    assert first is not None
+    copy = await redrive(world, first)
+    held = await world.claim(copy)
+    assert held is not None
+    changed = (h.EDITED_FROM, payload_fingerprint(record.value).hex().encode())
+    edited = await world.write_letter(replace(copy, value=b"edited", headers=[*copy.headers, changed]), "x")
+    await world._settle(held(SettleKind.DEAD, detail=pack_place(edited.partition, edited.offset)))
+    assert (await discard(world)).fates == {Fate.DISCARDED: 1, Fate.SUPERSEDED: 1}
+    (claim,) = await world.store.inspect(world.route.group, [letters_of(world).claim_key_of(read_dead_letter(edited))])
+    assert claim is not None
+    assert claim.fingerprint == payload_fingerprint(record.value), "who reads the record again finds it done"
+    assert not await world.complete(record)
 
 
 async def test_a_reading_in_the_source_again_is_dropped(world: World) -> None:
