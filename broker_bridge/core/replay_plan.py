@@ -117,6 +117,11 @@ class PlanHeader:
     prediction: Prediction = field(default_factory=Prediction)
 
     @property
+    def is_foreign(self) -> bool:
+        """Whether the letters are another system's: dead letters of a topic that is not the group's own."""
+        return self.source.get("kind") == DEAD_LETTERS and self.source.get("topic") != self.dead_letter_topic
+
+    @property
     def order_header(self) -> str:
         """What ``bridge-order`` says on the records of this plan. With ``hold`` a newer message may have been completed
         after the plan was made: then the worker has the last word."""

@@ -53,7 +53,8 @@ def before_sending(
     if item.forces:
         return Heading.TO_SEND if claim is None else Heading.SENT_BEFORE
     if claim is None:
-        return Heading.TO_SEND if header.allow_expired else Heading.CLAIM_EXPIRED
+        # those of another system were planned because the group never took them (``replay.plan_checks.check_age``)
+        return Heading.TO_SEND if header.allow_expired or header.is_foreign else Heading.CLAIM_EXPIRED
     if claim.state is ClaimState.COMPLETED:
         return _ENDINGS.get(claim.detail, Heading.ALREADY_COMPLETED)
     if claim.state is not ClaimState.DEAD:

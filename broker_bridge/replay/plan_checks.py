@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import datetime
 from typing import Final
 
-from broker_bridge.core.replay_plan import DEAD_LETTERS, FILE
+from broker_bridge.core.replay_plan import FILE
 from broker_bridge.errors import PlanRefusedError, TopicMissingError
 from broker_bridge.replay.plan_file import Plan
 from broker_bridge.replay.route import ReplayRoute
@@ -24,8 +25,6 @@ def check_route(plan: Plan, route: ReplayRoute) -> None:
         ("dead-letter topic", header.dead_letter_topic, route.dead_letter_topic),
         ("destination", header.destination, route.redrive_topic),
     ]
-    if header.source["kind"] == DEAD_LETTERS:
-        compared.append(("source", str(header.source.get("topic")), route.dead_letter_topic))
     for what, planned, ours in compared:
         if planned != ours:
             raise PlanRefusedError(
@@ -33,6 +32,25 @@ def check_route(plan: Plan, route: ReplayRoute) -> None:
                 where=str(plan.path),
                 remedy=f"run it with the configuration it was made with (route {header.route!r})",
             )
+
+
+def check_age(plan: Plan, route: ReplayRoute, *, now_ms: int) -> None:
+    """Raise ``PlanRefusedError`` where letters of another system were planned so long ago that claims of them may have
+    come and gone: no claim then no longer means that nobody took the message (I19)."""
+    header = plan.header
+    if not header.is_foreign or header.allow_expired:
+        return
+    try:
+        made_ms = datetime.fromisoformat(header.created_at).timestamp() * 1000
+    except (ValueError, OverflowError):
+        made_ms = 0.0
+    if now_ms - made_ms > route.claim_ttl_ms:
+        raise PlanRefusedError(
+            f"it was made at {header.created_at}, longer ago than claims are remembered: whether a message of another "
+            "system was handled since cannot be told",
+            where=str(plan.path),
+            remedy="make a new plan",
+        )
 
 
 async def check_topics(plan: Plan, route: ReplayRoute, reader: LogReader) -> None:

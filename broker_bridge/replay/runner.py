@@ -29,7 +29,7 @@ from broker_bridge.idempotency.base import IdempotencyStore
 from broker_bridge.replay.edit import LetterEdit
 from broker_bridge.replay.letter_contract import LetterContract
 from broker_bridge.replay.letters_back import LettersBack
-from broker_bridge.replay.plan_checks import check_route, check_topics, ends_of
+from broker_bridge.replay.plan_checks import check_age, check_route, check_topics, ends_of
 from broker_bridge.replay.plan_file import Plan
 from broker_bridge.replay.redrive_lane import sent_items
 from broker_bridge.replay.route import ReplayRoute
@@ -135,6 +135,7 @@ class ReplayRunner:
         """After everything that is looked at before anything is sent."""
         reader, store, clock = self._clients.reader, self._clients.store, self._clients.clock
         check_route(plan, self._route)
+        check_age(plan, self._route, now_ms=clock.now_ms())
         await check_topics(plan, self._route, reader)
         back = LettersBack(plan, LetterEdit.of(plan.header.edit, self._contract))
         async with open_source(plan.header.source, reader=reader, store=store, route=self._route) as source:

@@ -20,9 +20,8 @@ NAMING = "org.apache.kafka.connect.errors.DataException"
 
 def bridge(folder: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("BROKER_BRIDGE_")}
-    done = subprocess.run(
-        [*COMMAND, "dlq", *arguments], capture_output=True, text=True, cwd=folder, timeout=60, env=environment
-    )
+    command = arguments if arguments[0] == "replay" else ("dlq", *arguments)
+    done = subprocess.run([*COMMAND, *command], capture_output=True, text=True, cwd=folder, timeout=60, env=environment)
     assert done.returncode == code, f"{arguments}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
 
@@ -61,5 +60,22 @@ async def test_letters_are_chosen_by_what_they_say(
         assert "C.java" not in shown
         assert "died" in shown, "the history of the message knows our own letter"
         assert "C.java" in bridge(tmp_path, "show", "0/0", *other, "--stacktrace").stdout
+
+        # and home again, through the route's own lane: a message that the group never took
+        (fresh,) = await world.produce(1, partition=1, value=ORDER)
+        await world.commit_all()
+        told |= {"partition": 1, "offset": fresh.offset}
+        headers = [*fresh.headers, *((f"__connect.errors.{name}", str(value).encode()) for name, value in told.items())]
+        now_ms = world.clock.now_ms()
+        await world.write([OutgoingRecord(f"{unique}-connect", ORDER, fresh.key, headers, 0, now_ms)])
+        other = (*other, "--partition", "1")
+        planned = bridge(tmp_path, "replay", "plan", *other, "--why", "connect is fixed", "--out", "a.plan", "--json")
+        assert json.loads(planned.stdout)["prediction"]["to_replay"] == 1
+        bridge(tmp_path, "replay", "run", "a.plan", "--execute", "--yes")
+        (copy,) = await world.read_all(world.route.redrive_topic)
+        assert (copy.partition, copy.key, copy.value) == (1, fresh.key, ORDER)
+        assert [header for header in copy.headers if not header[0].startswith("bridge-")] == list(fresh.headers)
+        assert await world.complete(copy)
+        assert "resolved" in bridge(tmp_path, "list", *other).stdout
     finally:
         await world.stop()
