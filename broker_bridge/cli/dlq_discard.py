@@ -73,8 +73,8 @@ def discard(
     """Decide that the messages of dead letters will never be handled; without --execute only tell which.
 
     The letters stay in their topic; their claims say that they were discarded. No plan picks them up again, a replayed
-    copy that is still on its way is dropped, and a key that a letter holds is free. There is no way back but to send
-    the event anew. Who discarded which letters, and why, is recorded before it happens: see broker-bridge history.
+    copy that is still on its way is dropped, and a key that a letter holds is free. Only replay plan --force executes
+    them after that. Who discarded which letters, and why, is recorded before it happens: see broker-bridge history.
     What a worker has in hand is left alone, and told.
 
     \b

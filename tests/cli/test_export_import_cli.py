@@ -51,6 +51,7 @@ def environment() -> dict[str, str]:
 
 async def dead_orders(world: World, count: int) -> list[Record]:
     letters = [await world.die(record) for record in await world.produce(count, value=ORDER)]
+    await world.commit_all()
     return [letter for letter in letters if letter is not None]
 
 
@@ -105,6 +106,8 @@ async def test_out_of_the_topic_and_back(world: World, bridge, kafka_bootstrap: 
     assert (again["imported"], again["already_there"], again["moved"]) == (0, 3, 0)
     listed = json.loads(bridge("dlq", "list", "--json").stdout)["letters"]
     assert [one["state"] for one in listed] == ["waiting"] * 3, "they can be replayed"
+    planned = json.loads(bridge("replay", "plan", "--why", "x", "--out", "a.plan", "--json").stdout)
+    assert planned["prediction"]["to_replay"] == 3
     assert "of group" in bridge("dlq", "import", "a.jsonl", "--from-group", "x", code=5).stderr
 
     exported, imported = await operations(world, "letters_exported"), await operations(world, "letters_imported")
@@ -141,6 +144,10 @@ async def test_discarded_for_a_reason(world: World, bridge) -> None:
     listed = json.loads(bridge("history", "--json").stdout)["operations"]
     assert [one["details"]["phase"] for one in listed] == ["begun", "ended"], "no long lists among what others did"
 
+    planned = json.loads(bridge("replay", "plan", "--why", "x", "--out", "a.plan", "--json").stdout)
+    assert (planned["prediction"]["to_replay"], planned["prediction"]["discarded"]) == (1, 2)
+    forced = bridge("replay", "plan", "--force", "--why", "x", "--out", "b.plan", "--json").stdout
+    assert json.loads(forced)["prediction"]["forced"] == 2, "the way back"
     again = json.loads(bridge("dlq", "discard", *why, "--execute", "--yes", "--json").stdout)
     assert again["counts"] == {"selected": 3, "discarded": 1, "already_discarded": 2}
 
