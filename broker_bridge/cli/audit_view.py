@@ -50,7 +50,7 @@ def audit_result(found: AuditRound, *, suggest: Suggest) -> dict[str, Any]:
             for tp in sorted(report.start)
         ],
         "unaccounted_records": [
-            {**one._asdict(), "position": str(one.position), "command": suggest(*one.command)}
+            {**one._asdict(), "position": str(one.position), "command": suggest(*one.command) if one.command else ""}
             for one in books.unaccounted
         ],
         "outputs": None,
@@ -99,7 +99,9 @@ def print_audit(console: Console, found: AuditRound, *, suggest: Suggest) -> Non
     if report.not_in_log:
         _say(console, f"{report.not_in_log:,} records are not in the log any more and were not audited.")
     for one in books.unaccounted[:LISTED]:
-        _say(console, f"\nunaccounted {one.position}: {one.why}\n  help: {one.remedy}:\n  {suggest(*one.command)}")
+        _say(console, f"\nunaccounted {one.position}: {one.why}\n  help: {one.remedy}")
+        if one.command:
+            _say(console, f"  {suggest(*one.command)}")
     _more(console, books.total(Outcome.UNACCOUNTED))
     if forgotten := books.total(Outcome.FORGOTTEN):
         younger = format_duration(report.forgotten_after_ms)

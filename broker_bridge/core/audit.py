@@ -177,7 +177,9 @@ def second_look(case: InDoubt, found: Evidence, *, dead_letter_topic: str, may_b
             case,
             f"its claim is {case.state.name if case.state else 'missing'}, but no lane of the group holds a copy that "
             "could still come",
-            "look at the retention of the lanes; to send the record again from the source topic",
+            "look at the retention of the lanes. Until that claim runs out ([route.claims] ttl) the record counts as "
+            "being worked on, and no replay takes it; then this audit names the command that does",
+            mends=None,
         )
     if case.doubt is Doubt.NO_CLAIM:
         if may_be_forgotten:
@@ -186,6 +188,7 @@ def second_look(case: InDoubt, found: Evidence, *, dead_letter_topic: str, may_b
             case,
             "the group has passed it, yet nothing says what became of it",
             "its target may know whether it was applied; to send the record again from the source topic",
+            mends=("--allow-expired",),
         )
     if found.has_original:
         return Ruling(Outcome.DUPLICATE)
@@ -193,9 +196,9 @@ def second_look(case: InDoubt, found: Evidence, *, dead_letter_topic: str, may_b
     return _unaccounted(
         case,
         f"its claim belongs to {where}, where no record with this key is",
-        "two routes of one group must not share a topic name; was the source topic made anew under old claims? To "
-        "execute the record although its key counts as seen (it stays listed here until that claim runs out)",
-        "--force",
+        "two routes of one group must not share a topic name; was the source topic made anew under old claims? No "
+        "replay takes it while that claim holds its key: produce the event again under an idempotency key of its own",
+        mends=None,
     )
 
 
@@ -211,6 +214,7 @@ def _by_letter(case: InDoubt, letters: Sequence[Letter], dead_letter_topic: str)
         f"its claim names the dead letter {where}, which is not there"
         + (f"; another copy is {others}" if others else ""),
         f"look at the retention of {dead_letter_topic}; to send the record again from the source topic",
+        mends=(),
     )
 
 
@@ -218,10 +222,13 @@ def _dead(letter: Letter) -> Ruling:
     return Ruling(Outcome.EXPIRED if letter.code == DeadlinePassedError.code else Outcome.DEAD, code=letter.code)
 
 
-def _unaccounted(case: InDoubt, why: str, remedy: str, *options: str) -> Ruling:
+def _unaccounted(case: InDoubt, why: str, remedy: str, *, mends: tuple[str, ...] | None) -> Ruling:
+    """``mends``: what a replay of the record needs beside its place; None where a replay would leave it alone."""
+    if mends is None:
+        return Ruling(Outcome.UNACCOUNTED, why, remedy)
     _, partition, offset = case.position
     scope = ("--partition", str(partition), "--from-offset", str(offset), "--to-offset", str(offset + 1))
-    command = ("replay", "plan", "--source", "topic", *scope, *options, "--why", "unaccounted by the audit")
+    command = ("replay", "plan", "--source", "topic", *scope, *mends, "--why", "unaccounted by the audit")
     return Ruling(Outcome.UNACCOUNTED, why, remedy, command=command)
 
 

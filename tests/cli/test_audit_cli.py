@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,11 +17,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from bridge_on_servers import open_world, write_config
+from bridge_on_servers import SCHEMAS, open_world, write_config
 from replay_world import World
 
-COMMAND = [str(Path(sys.executable).with_name("broker-bridge")), "audit"]
+COMMAND = str(Path(sys.executable).with_name("broker-bridge"))
 DEADLINE_S = 60
+ORDER = bytes.fromhex(json.loads((SCHEMAS / "golden" / "order-placed-v1.json").read_text())["hex"])
 Audit = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -31,12 +33,16 @@ async def world(kafka_bootstrap: str, redis_url: str, unique: str, tmp_path: Pat
     await opened.stop()
 
 
+def bridge(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [COMMAND, *arguments], capture_output=True, text=True, cwd=folder, timeout=DEADLINE_S, env=environment()
+    )
+
+
 @pytest.fixture
 def audit(tmp_path: Path) -> Audit:
     def run(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [*COMMAND, *arguments], capture_output=True, text=True, cwd=tmp_path, timeout=DEADLINE_S, env=environment()
-        )
+        done = bridge(tmp_path, "audit", *arguments)
         assert done.returncode == code, f"{arguments}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr
         return done
@@ -94,17 +100,21 @@ async def test_both_sides_by_url_and_by_topic(world: World, audit: Audit) -> Non
     audit("--target-topic", "nowhere", code=3)
 
 
-async def test_the_unaccounted_come_with_the_command_that_mends_them(world: World, audit: Audit) -> None:
-    await world.produce(1)
+async def test_the_unaccounted_come_with_the_command_that_mends_them(
+    world: World, audit: Audit, tmp_path: Path
+) -> None:
+    await world.produce(1, value=ORDER)
     await world.commit_all()
     found = json.loads(audit("--json", code=1).stdout)
     (lost,) = found["unaccounted_records"]
     assert lost["position"] == f"{world.route.topic}/0/0"
     assert lost["command"] == (
         "broker-bridge replay plan --source topic --partition 0 --from-offset 0 --to-offset 1 "
-        "--why 'unaccounted by the audit'"
+        "--allow-expired --why 'unaccounted by the audit'"
     )
     assert lost["command"] in audit(code=1).stdout
+    planned = bridge(tmp_path, *shlex.split(lost["command"])[1:], "--json")
+    assert json.loads(planned.stdout)["prediction"]["to_replay"] == 1, planned.stderr
 
 
 def test_options_that_make_no_sense_are_refused_before_anything_is_asked(audit: Audit, tmp_path: Path) -> None:
@@ -142,7 +152,7 @@ def get(url: str) -> tuple[int, str]:
 @contextmanager
 def a_watch(folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
     """The command, watching; what it says on stderr is in the file ``errors``."""
-    command = [*COMMAND, "--watch", "--every", "200ms", "--listen", "127.0.0.1:0", *options]
+    command = [COMMAND, "audit", "--watch", "--every", "200ms", "--listen", "127.0.0.1:0", *options]
     with (
         (folder / "errors").open("w") as stderr,
         subprocess.Popen(

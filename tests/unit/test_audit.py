@@ -94,7 +94,7 @@ async def test_a_skipped_record_is_unaccounted_with_its_place_and_remedy(world: 
     assert found.position == Position(world.route.topic, 0, 1)
     assert found.key_hash
     assert " ".join(found.command).startswith(
-        "replay plan --source topic --partition 0 --from-offset 1 --to-offset 2 --why"
+        "replay plan --source topic --partition 0 --from-offset 1 --to-offset 2 --allow-expired --why"
     )
 
 
