@@ -158,6 +158,26 @@ def read_item(line: bytes, number: int = 0) -> PlanItem:
     return item
 
 
+def ends_of(lines: Iterable[bytes]) -> list[tuple[int, PlanItem]]:
+    """Of the items of a plan that was verified those with the lowest and the highest offset of each partition, each
+    with its number, rising. Only they are parsed: 0.5 µs a line."""
+    lowest: dict[bytes, tuple[int, int, bytes]] = {}
+    highest: dict[bytes, tuple[int, int, bytes]] = {}
+    for number, line in enumerate(lines, start=-1):  # the first line is the header
+        if not line.startswith(_ITEM):
+            if number >= 0:
+                break
+            continue
+        _, partition, text, _ = line.split(b",", 3)
+        offset = int(text)
+        if partition not in lowest or offset < lowest[partition][0]:
+            lowest[partition] = (offset, number, line)
+        if partition not in highest or offset > highest[partition][0]:
+            highest[partition] = (offset, number, line)
+    ends = {number: line for _, number, line in (*lowest.values(), *highest.values())}
+    return [(number, read_item(line, number + 2)) for number, line in sorted(ends.items())]
+
+
 def skipped_of(lines: Iterable[bytes]) -> Iterator[SkippedLetter]:
     """The skipped letters of a plan that was verified, as ``items_of``."""
     for number, line in enumerate(lines, start=1):

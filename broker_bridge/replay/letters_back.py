@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from broker_bridge import headers as h
 from broker_bridge.core.dead_letter import DeadLetter, write_redrive
 from broker_bridge.core.identity import payload_fingerprint
+from broker_bridge.core.redrive_copy import RedriveCopies
 from broker_bridge.core.replay_plan import PlanItem, difference
 from broker_bridge.core.replay_state import forced_key
 from broker_bridge.errors import PlanRefusedError
@@ -27,6 +28,13 @@ class LettersBack:
         self._plan_id = plan.id
         self._order = plan.header.order_header
         self._edit = edit
+        self._copies = RedriveCopies(
+            namespace=plan.header.topic,
+            topic=plan.header.destination,
+            group=plan.header.group,
+            replay_id=plan.id,
+            order=self._order,
+        )
 
     def record(self, numbered: Numbered, letter: DeadLetter | None, *, now_ms: int) -> OutgoingRecord:
         """The record of an item. Raises ``PlanRefusedError`` where the letter is gone or is not what the plan says."""
@@ -38,6 +46,9 @@ class LettersBack:
                 where=self._place(item),
                 remedy="retention removed it, or the topic was made anew; make a new plan of what is left",
             )
+        plain = self._copies.plain_copy(number, item, letter, now_ms=now_ms)
+        if plain is not None:
+            return plain
         if differs := difference(item, letter, namespace=header.topic):
             raise PlanRefusedError(
                 f"another record stands where the plan's was ({differs} differ)",

@@ -80,12 +80,4 @@ def ends_of(plan: Plan) -> list[Numbered]:
     short by retention or made anew, it shows there. None where the source is a file, which has a hash."""
     if plan.header.source["kind"] == FILE:
         return []
-    first: dict[int, Numbered] = {}
-    last: dict[int, Numbered] = {}
-    for number, item in enumerate(plan.items()):
-        partition, offset = item.partition, item.offset
-        if partition not in first or offset < first[partition].item.offset:
-            first[partition] = Numbered(number, item)
-        if partition not in last or offset > last[partition].item.offset:
-            last[partition] = Numbered(number, item)
-    return [Numbered(*one) for one in sorted({*first.values(), *last.values()})]
+    return [Numbered(*one) for one in plan.ends()]

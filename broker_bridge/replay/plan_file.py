@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from broker_bridge.core.plan_lines import end_line, header_line, items_of, seal, skipped_of, verify
+from broker_bridge.core.plan_lines import end_line, ends_of, header_line, items_of, seal, skipped_of, verify
 from broker_bridge.core.replay_plan import PlanEnd, PlanHeader, PlanItem, SkippedLetter
 from broker_bridge.errors import NotFoundError, PlanInvalidError, PlanRefusedError, ReplayError, UsageError
 from broker_bridge.replay.sorted_lines import lines_between
@@ -34,6 +34,10 @@ class Plan:
     def items(self) -> Iterator[PlanItem]:
         """The items in the order in which they are sent."""
         return items_of(self._lines())
+
+    def ends(self) -> list[tuple[int, PlanItem]]:
+        """The items with the lowest and the highest offset of each partition, each with its number."""
+        return ends_of(self._lines())
 
     def skipped(self) -> Iterator[SkippedLetter]:
         """The letters that were selected and do not go back, in the order of their origins."""

@@ -42,7 +42,7 @@ from broker_bridge.transport.base import BatchProducer, LogReader
 
 __all__ = ["ReplayRunner", "RunHooks", "RunReport"]
 
-BATCH: Final = 2_000
+BATCH: Final = 10_000
 """The most records sent in one go."""
 
 

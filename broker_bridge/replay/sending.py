@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -12,7 +13,7 @@ from broker_bridge.clock import Clock
 from broker_bridge.core.operation import Operation
 from broker_bridge.core.replay_pace import PaceLimits, Phase, ReplayPace
 from broker_bridge.core.replay_state import Heading
-from broker_bridge.errors import ReplayError, TransportError
+from broker_bridge.errors import BridgeError, ReplayError, TransportError
 from broker_bridge.idempotency.base import IdempotencyStore
 from broker_bridge.message import OutgoingRecord
 from broker_bridge.replay.lane_watch import LaneWatch, TargetIsAway
@@ -97,15 +98,27 @@ class Sending:
             told=self._tell,
         )
         self._batch = batch
+        self._on_their_way: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Send until all is sent or the run is over, and say in the report which it was."""
         await self._watch.start()
-        async with aclosing(self._items.to_send()) as batches:
-            async for found in batches:
-                if not await self._send_found(found):
-                    self._report.end = RunEnd.of(self._pace.phase)
-                    break
+        try:
+            async with aclosing(self._items.to_send()) as batches:
+                async for found in batches:
+                    if not await self._send_found(found):
+                        self._report.end = RunEnd.of(self._pace.phase)
+                        break
+                await self._landed()
+        except asyncio.CancelledError:
+            if self._on_their_way is not None:
+                self._on_their_way.cancel()
+                await asyncio.wait({self._on_their_way})
+            raise
+        except BridgeError:
+            with contextlib.suppress(BridgeError):  # what went wrong first is what counts
+                await self._landed()
+            raise
         self._tell()
 
     async def _send_found(self, found: Found) -> bool:
@@ -117,6 +130,7 @@ class Sending:
             if not await self._send_part(part):
                 return False
             if is_canary:
+                await self._landed()
                 self._watch.watch(numbered.item for numbered, _ in part)
         return True
 
@@ -128,7 +142,11 @@ class Sending:
                 yield items[start : start + self._batch]
 
     async def _send_part(self, left: Found) -> bool:
-        """Send these as they are admitted. False where the run is over before the last of them."""
+        """Send these as they are admitted. False where the run is over before the last of them.
+
+        What is sent next is made while what was sent last is on its way, and goes only after that was acknowledged:
+        what Kafka refuses is never behind something later.
+        """
         while left:
             amount = await self._gate.admit(len(left))
             if not amount:
@@ -137,11 +155,19 @@ class Sending:
                 left = await self._items.look_again(left)
             now_ms, back = self._clock.now_ms(), self._back
             records = [back.record(numbered, letter, now_ms=now_ms) for numbered, letter in left[:amount]]
+            await self._landed()
+            if self._hooks.stop.is_set():
+                return False
             await self._lease.check()
-            await self._deliver(records)
+            self._on_their_way = asyncio.create_task(self._deliver(records))
             left = left[amount:]
-            self._tell()
         return True
+
+    async def _landed(self) -> None:
+        """Wait for what is on its way. Raises ``ReplayError`` where Kafka did not acknowledge all of it."""
+        on_their_way, self._on_their_way = self._on_their_way, None
+        if on_their_way is not None:
+            await on_their_way
 
     async def _deliver(self, records: list[OutgoingRecord]) -> None:
         if not records:
@@ -158,6 +184,7 @@ class Sending:
                 where=self._plan.header.destination,
                 remedy="run the same plan again: it goes on where this run ended",
             ) from failures[0]
+        self._tell()
 
     async def _paused(self, order: Operation) -> None:
         if self._hooks.recorder is not None:

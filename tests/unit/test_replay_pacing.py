@@ -35,8 +35,10 @@ async def worker_of(
 ) -> AsyncIterator[None]:
     """A worker that empties the lane now and then."""
 
+    ended = asyncio.Event()
+
     async def work() -> None:
-        while True:
+        while not ended.is_set():
             await world.clock.sleep_ms(every_ms)
             await world.work_redrive(dies=dies)
 
@@ -44,8 +46,8 @@ async def worker_of(
     try:
         yield
     finally:
-        working.cancel()
-        await asyncio.wait({working})
+        ended.set()
+        await working
 
 
 @virtual

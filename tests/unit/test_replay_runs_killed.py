@@ -62,7 +62,8 @@ def process_of(world: World, interference: CutAt) -> ReplayRunner:
 async def killed_then_run_again(world: World, plan: Plan, cut: CutAt) -> bool:
     """Whether it was cut off; a worker works all the while, and the plan ends as one run would have."""
     was_cut = False
-    work = asyncio.create_task(work_on(world))
+    ended = asyncio.Event()
+    work = asyncio.create_task(work_on(world, ended))
     try:
         try:
             await process_of(world, cut).send(plan, CANARY)
@@ -72,8 +73,8 @@ async def killed_then_run_again(world: World, plan: Plan, cut: CutAt) -> bool:
         again = await runner_of(world, batch=3).send(plan, CANARY)
         assert world.clock.now_ms() - began_ms <= LEASE_MS + 2_000, "as soon as the lease has run out"
     finally:
-        work.cancel()
-        await asyncio.wait({work})
+        ended.set()
+        await work
     await world.work_redrive()
     assert again.sent + again.sent_before == 8
     assert set((await copies_per_letter(world)).values()) == {1}
@@ -81,8 +82,8 @@ async def killed_then_run_again(world: World, plan: Plan, cut: CutAt) -> bool:
     return was_cut
 
 
-async def work_on(world: World) -> None:
-    while True:
+async def work_on(world: World, ended: asyncio.Event) -> None:
+    while not ended.is_set():
         await world.clock.sleep_ms(300)
         await world.work_redrive()
 
