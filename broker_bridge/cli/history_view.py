@@ -21,11 +21,12 @@ _TOLD = 3
 _WORDS: dict[str, str] = {
     Action.REPLAY_PLANNED: "planned",
     Action.REPLAY_STARTED: "run started",
+    Action.REPLAY_PAUSE_REQUESTED: "pause ordered",
     Action.REPLAY_PAUSED: "run paused",
+    Action.REPLAY_RESUME_REQUESTED: "told to go on",
     Action.REPLAY_ENDED: "run ended",
     Action.REPLAY_VERIFIED: "verified",
 }
-_ENDS = (Action.REPLAY_ENDED, Action.REPLAY_PAUSED)
 
 
 def history_result(found: History) -> dict[str, Any]:
@@ -106,7 +107,7 @@ def runs_without_end(operations: Sequence[Operation]) -> Iterator[int]:
             if started is not None:
                 yield started
             started = number
-        elif one.action in _ENDS:
+        elif one.action == Action.REPLAY_ENDED:
             started = None
     if started is not None:
         yield started

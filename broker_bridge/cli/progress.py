@@ -75,20 +75,28 @@ class Progress:
     def _tell(self, *, ended: bool) -> None:
         self._told_s = time.monotonic()
         elapsed_ms = round((self._told_s - self._started_s) * 1000)
+        left_ms = None if ended else self.left_ms(elapsed_ms)
         if self._as_json:
             line: dict[str, Any] = {"progress": self.label, "done": self.done, "total": self.total, "unit": self.unit}
-            line |= {**self.facts, "elapsed_ms": elapsed_ms, "ended": ended}
+            line |= {**self.facts, "elapsed_ms": elapsed_ms, "left_ms": left_ms, "ended": ended}
             print(json.dumps(line, default=str), file=sys.stderr, flush=True)
             return
         count = f"{self.done:,} of {self.total:,}" if self.total is not None else f"{self.done:,}"
         told = "".join(f", {name} {value}" for name, value in self.facts.items())
         end = " done" if ended else ""
-        text = f"{self.label}: {count} {self.unit}{told}{end} ({elapsed_ms / 1000:.1f} s)"
+        left = "" if left_ms is None else f", about {left_ms / 1000:.0f} s left"
+        text = f"{self.label}: {count} {self.unit}{told}{end} ({elapsed_ms / 1000:.1f} s{left})"
         print(printable(text), file=sys.stderr, flush=True)
+
+    def left_ms(self, elapsed_ms: int) -> int | None:
+        """How long the rest takes if it goes on as it went so far; None where nobody can tell."""
+        if not self.done or self.total is None:
+            return None
+        return round(elapsed_ms * max(0, self.total - self.done) / self.done)
 
 
 def _new_bar(unit: str) -> Bar:
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
     return Bar(
@@ -98,5 +106,7 @@ def _new_bar(unit: str) -> Bar:
         TextColumn(unit),
         TextColumn("{task.fields[facts]}"),
         TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
         console=console(stderr=True),
     )

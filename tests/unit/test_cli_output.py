@@ -89,6 +89,16 @@ def test_progress_that_breaks_off_does_not_say_done(capsys: pytest.CaptureFixtur
     assert capsys.readouterr().err.startswith("reading: 3 records (")
 
 
+def test_progress_tells_about_how_long_the_rest_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress("replaying", total=100, as_json=True) as progress:
+        assert progress.left_ms(10_000) is None, "nothing is done yet"
+        progress.update(20)
+        assert progress.left_ms(10_000) == 40_000
+        progress.update(120)
+        assert progress.left_ms(10_000) == 0
+    assert json.loads(capsys.readouterr().err.splitlines()[-1])["left_ms"] is None
+
+
 def test_a_terminal_gets_a_bar() -> None:
     program = (
         "from broker_bridge.cli.progress import Progress\n"

@@ -74,7 +74,8 @@ def test_two_hashes_under_one_id_are_told() -> None:
         ([], []),
         (["replay_planned", "replay_started", "replay_ended", "replay_verified"], []),
         (["replay_started", "replay_started", "replay_ended"], [0]),
-        (["replay_started", "replay_paused", "replay_started"], [2]),
+        (["replay_started", "replay_paused", "replay_ended"], []),
+        (["replay_started", "replay_paused", "replay_started"], [0, 2]),
         (["replay_ended", "replay_started", "replay_verified"], [1]),
     ],
 )
