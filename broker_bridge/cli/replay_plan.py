@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from broker_bridge.core.operation import Operation
     from broker_bridge.core.replay_plan import PlanEnd, PlanHeader
     from broker_bridge.replay.planner import PlanWishes, Told
-    from broker_bridge.replay.sources import LetterSource
+    from broker_bridge.replay.sources import LetterSource, SourceRange
 
 DEAD_LETTERS, TOPIC, FILE = "dead-letters", "topic", "file"
 _RANGE: Final = ("partition", "from_offset", "to_offset", "since", "until")
@@ -110,6 +110,7 @@ def plan(
 
     config = read_config(config_path)
     wishes = _wishes(given, by or user_name())
+    _check_source(given)
     header, end, path = run_async(_plan(config, route_name, wishes, given, out))
     run = suggester(config, config_path, header.route)("replay", "run", str(path))
     diff = diff_path(path) if end and header.edit is not None else None
@@ -191,46 +192,60 @@ async def _plan(
             return header, end, path
 
 
-@contextmanager
-def _source(scope: OperatorScope, given: dict[str, Any]) -> Iterator[LetterSource]:
-    """Where the messages come from, by the options. Raises ``UsageError`` for those that do not go together."""
-    from broker_bridge.replay.sources import DeadLetterSource, FileSource, SourceRange, TopicSource
-
-    kind, file, topic = given["source"], given["file"], given["topic"]
-    if (file is None) is (kind == FILE):
+def _check_source(given: dict[str, Any]) -> None:
+    """Raise ``UsageError`` for options that do not go together."""
+    kind = given["source"]
+    if (given["file"] is None) is (kind == FILE):
         raise UsageError(
             "--source file and --file belong together", remedy="say both: --source file --file letters.ndjson"
         )
-    if topic is not None and kind != DEAD_LETTERS:
+    if given["topic"] is not None and kind != DEAD_LETTERS:
         raise UsageError(f"--topic names a dead-letter topic, which --source {kind} does not read")
-    if kind == TOPIC:
-        now_ms = SystemClock().now_ms()
-        wanted = SourceRange(
-            given["partition"],
-            given["from_offset"],
-            given["to_offset"],
-            moment_ms(given["since"], now_ms=now_ms, option="--since"),
-            moment_ms(given["until"], now_ms=now_ms, option="--until"),
-        )
-        selection = selection_of(given | dict.fromkeys(_RANGE))
-        if others := selection.as_json():
+    if kind != TOPIC:
+        selection_of(given)
+    else:
+        _range(given)
+        if others := selection_of(given | dict.fromkeys(_RANGE)).as_json():
             raise UsageError(
                 f"records of a topic cannot be chosen by {', '.join(others)}",
                 remedy="choose by --partition, --from-offset, --to-offset, --since and --until",
             )
-        yield TopicSource(reader=scope.reader, store=scope.store, route=scope.route, range_=wanted)
-    elif kind == FILE:
+
+
+def _range(given: dict[str, Any]) -> SourceRange:
+    from broker_bridge.replay.sources import SourceRange
+
+    now_ms = SystemClock().now_ms()
+    return SourceRange(
+        given["partition"],
+        given["from_offset"],
+        given["to_offset"],
+        moment_ms(given["since"], now_ms=now_ms, option="--since"),
+        moment_ms(given["until"], now_ms=now_ms, option="--until"),
+    )
+
+
+@contextmanager
+def _source(scope: OperatorScope, given: dict[str, Any]) -> Iterator[LetterSource]:
+    """Where the messages come from, by the options."""
+    from broker_bridge.replay.sources import DeadLetterSource, FileSource, TopicSource
+
+    if given["source"] == TOPIC:
+        yield TopicSource(reader=scope.reader, store=scope.store, route=scope.route, range_=_range(given))
+        return
+    selection, decode = selection_of(given), scope.fields_decoder()
+    if given["source"] == FILE:
         with FileSource.open(
-            file, store=scope.store, route=scope.route, selection=selection_of(given), decode=scope.fields_decoder()
+            given["file"], store=scope.store, route=scope.route, selection=selection, decode=decode
         ) as opened:
             yield opened
     else:
         yield DeadLetterSource(
             reader=scope.reader,
             store=scope.store,
-            route=scope.route.reading(topic),
-            selection=selection_of(given),
-            decode=scope.fields_decoder(),
+            route=scope.route.reading(given["topic"]),
+            selection=selection,
+            decode=decode,
             clock=scope.clock,
         )
 
