@@ -11,6 +11,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaPartition
+from aiokafka import errors as kafka
 from aiokafka.admin import AIOKafkaAdminClient
 
 from broker_bridge.errors import OffsetOutOfRangeError, TopicMissingError, TransportError
@@ -112,8 +113,7 @@ class KafkaReader:
         partitions = await self._partitions(topics)
         if not partitions:
             return {}
-        async with self._admin() as admin:
-            found = await admin.list_consumer_group_offsets(group, partitions=partitions)
+        found = await self._stored_offsets(group, partitions)
         offsets = {TopicPartition(*tp): stored.offset for tp, stored in found.items() if stored.offset >= 0}
         return {TopicPartition(*tp): offsets.get(TopicPartition(*tp)) for tp in partitions}
 
@@ -203,6 +203,23 @@ class KafkaReader:
                 named = ", ".join(f"{tp.topic}/{tp.partition}" for tp in left)
                 raise TransportError("no records came before the request timeout", where=named)
         return []
+
+    async def _stored_offsets(self, group: str, partitions: Sequence[KafkaPartition]) -> dict[KafkaPartition, Any]:
+        """Asked again while there is no coordinator: a broker that was never asked for one makes its topic first."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._settings.request_timeout_ms / 1000
+        async with self._admin() as admin:
+            while True:
+                try:
+                    found: dict[KafkaPartition, Any] = await admin.list_consumer_group_offsets(
+                        group, partitions=partitions
+                    )
+                except (kafka.GroupCoordinatorNotAvailableError, kafka.GroupLoadInProgressError):
+                    if loop.time() > deadline:
+                        raise
+                    await asyncio.sleep(_POLL_MS / 1000)
+                else:
+                    return found
 
     async def _partitions(self, topics: Sequence[str]) -> list[KafkaPartition]:
         client = self._started()

@@ -88,7 +88,7 @@ def test_a_plan_that_lacks_doubles_or_adds_an_item_is_found(
         ([*places, places[3]], "1 doubled"),
         ([*places[1:], stranger], "1 lost, 1 that nobody ordered"),
     ):
-        lines = [{"kind": "plan"}, *({"kind": "item", "partition": p, "offset": o} for p, o in found), {"kind": "end"}]
+        lines = [{"kind": "plan"}, *(["i", p, o, p, o] for p, o in found), ["s", 0, 7, 0, 7], {"kind": "end"}]
         plan = tmp_path / "some.plan"
         plan.write_text("".join(json.dumps(line) + "\n" for line in lines))
         if fault is None:
