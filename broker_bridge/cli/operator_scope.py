@@ -222,7 +222,7 @@ def selection_options(command: Command) -> Command:
         click.option(
             "--fingerprint", "fingerprints", multiple=True, metavar="HEX", help="Kind of failure, see groups."
         ),
-        click.option("--key", default="", metavar="TEXT", help="Record key or idempotency key."),
+        click.option("--key", metavar="TEXT", help="Record key or idempotency key."),
         click.option(
             "--header",
             "headers",
@@ -246,7 +246,6 @@ def selection_options(command: Command) -> Command:
         ),
         click.option(
             "--where",
-            default="",
             metavar="EXPR",
             help="An expression over the decoded value: 'amount_cents > 1000 and currency == \"EUR\"'.",
         ),
@@ -257,13 +256,13 @@ def selection_options(command: Command) -> Command:
 
 
 def selection_of(given: dict[str, Any]) -> Selection:
-    """The selection from the options of ``selection_options``."""
+    """The selection from the options of ``selection_options``. Raises ``UsageError`` for what cannot be meant."""
     now_ms = SystemClock().now_ms()
     return Selection(
         codes=given["codes"],
         target_codes=given["target_codes"],
         fingerprints=given["fingerprints"],
-        key=given["key"],
+        key=_not_empty(given["key"], option="--key"),
         headers=given["headers"],
         partition=given["partition"],
         from_offset=given["from_offset"],
@@ -273,8 +272,15 @@ def selection_of(given: dict[str, Any]) -> Selection:
         since_ms=moment_ms(given["since"], now_ms=now_ms, option="--since"),
         until_ms=moment_ms(given["until"], now_ms=now_ms, option="--until"),
         states=given["states"],
-        where=given["where"],
+        where=_not_empty(given["where"], option="--where"),
     )
+
+
+def _not_empty(text: str | None, *, option: str) -> str:
+    """The text of a filter. An empty one is a shell variable that was never set: it must not choose every letter."""
+    if text is not None and not text.strip():
+        raise UsageError(f"{option}: it is empty, and would choose everything", remedy="leave it out, or say which")
+    return text or ""
 
 
 def topic_option(command: Command) -> Command:
