@@ -146,7 +146,7 @@ class ClaimStage:
             self._p.log.error(
                 events.CLAIMS_LOST,
                 count=losses,
-                remedy="effects of messages that are read again may repeat (W3): broker-bridge explain redis_unavailable",
+                remedy="effects of what is read again may repeat (W3): broker-bridge explain redis_unavailable",
             )
         self._losses = losses
 

@@ -10,7 +10,7 @@ from pages import PAGES, ROOT, blocks_of
 
 NOT_RUN = {
     "docs/guides/local-stack.md": "starts and ends servers of its own; tests/cli/test_stack_cli.py runs these commands",
-    "docs/guides/incident-service-away.md": "needs the Rust service; tests/interop/test_incident_guide.py runs all of it",
+    "docs/guides/incident-service-away.md": "needs the Rust service: tests/interop/test_incident_guide.py",
     "docs/guides/evolve-an-event.md": "needs Go and Rust programs; tests/interop/test_evolve_guide.py runs all of it",
 }
 RUN = ("python", "toml", "sh", "text", "json")
