@@ -48,12 +48,22 @@ def canonical(value: object) -> bytes:
 
 def item_line(item: PlanItem) -> bytes:
     """An item as its line of the file."""
-    return _array("i", item, item._field_defaults)
+    if item[10:] != _NOTHING_SPECIAL:
+        return _array("i", item, item._field_defaults)
+    partition, offset, origin_partition, origin_offset, claim, payload, code, fingerprint, hops, key = item[:10]
+    text = encode_basestring
+    return (
+        f'["i",{partition},{offset},{origin_partition},{origin_offset},"{claim}","{payload}",'
+        f'{text(code)},{text(fingerprint)},{hops},"{key}"]\n'
+    ).encode()
 
 
 def skipped_line(letter: SkippedLetter) -> bytes:
     """A skipped letter as its line of the file."""
     return _array("s", letter, letter._field_defaults)
+
+
+_NOTHING_SPECIAL = tuple(PlanItem._field_defaults.values())
 
 
 def header_line(header: PlanHeader) -> bytes:

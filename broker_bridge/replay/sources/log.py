@@ -13,8 +13,9 @@ from broker_bridge.transport.base import LogReader
 
 Found = list[tuple[Numbered, DeadLetter | None]]
 
-FIRST, LARGEST = 500, 10_000
-"""Items of a batch: the first, and the most."""
+FIRST, LARGEST = 500, 500
+"""Items of a batch: the first, and the most. Larger ones no longer fit the processor's cache: each pass over them costs
+twice as much."""
 BATCH_BYTES = 8 << 20
 """About how many bytes of values a batch holds; up to three batches exist at a time."""
 
