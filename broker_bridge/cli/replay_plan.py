@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -37,6 +38,13 @@ if TYPE_CHECKING:
 
 DEAD_LETTERS, TOPIC, FILE = "dead-letters", "topic", "file"
 _RANGE: Final = ("partition", "from_offset", "to_offset", "since", "until")
+
+
+def _finite(_context: click.Context, parameter: click.Parameter, value: float) -> float:
+    """``FloatRange`` lets "nan" through, which compares with nothing, and "inf"."""
+    if not math.isfinite(value):
+        raise click.BadParameter(f"{value} is no rate.", param=parameter)
+    return value
 
 
 @click.command("plan")
@@ -78,6 +86,7 @@ _RANGE: Final = ("partition", "from_offset", "to_offset", "since", "until")
 @click.option(
     "--rate",
     type=click.FloatRange(0, min_open=True),
+    callback=_finite,
     default=500.0,
     show_default=True,
     help="Records a second that the run may send.",
@@ -98,7 +107,7 @@ def plan(
     Example:
       broker-bridge replay plan --fingerprint 3f2a90b1c4de --why "card service fixed" --out cards.plan
       broker-bridge replay plan --source topic --since 2h --why "effects of the morning were lost" --force
-      broker-bridge replay plan --code malformed --set currency=EUR --why "shop sent no currency"
+      broker-bridge replay plan --code contract_invalid --set currency=EUR --why "shop sent no currency"
 
     \b
     Exit status: 0 planned · 1 nothing to replay, no file was written

@@ -56,6 +56,18 @@ def test_mistakes_are_told_before_anything_is_connected(
     assert says in str(result.exception)
 
 
+@pytest.mark.parametrize("rate", ["nan", "inf", "0", "-1"])
+def test_a_rate_that_is_none_is_refused(rate: str, tmp_path: Path) -> None:
+    (tmp_path / "bridge.toml").write_text(CONFIG)
+    result = CliRunner().invoke(
+        plan,
+        ["--config", str(tmp_path / "bridge.toml"), "--why", "fixed", "--rate", rate, "--out", str(tmp_path / "a")],
+    )
+    assert result.exit_code == 2, result.output
+    assert "--rate" in result.output
+    assert not (tmp_path / "a").exists()
+
+
 def test_an_empty_patch_and_a_plan_that_exists_are_refused(tmp_path: Path) -> None:
     (tmp_path / "bridge.toml").write_text(CONFIG)
     (tmp_path / "empty.json").write_text("[]")
