@@ -216,18 +216,23 @@ class StoredClaim(NamedTuple):
 
     def view(self) -> ClaimView:
         """What the audit and the operator see of it."""
+        (
+            state,
+            attempt,
+            _,
+            crashes,
+            tries,
+            _,
+            token,
+            lease_end_ms,
+            fingerprint,
+            replay,
+            origin,
+            settled_at_ms,
+            detail,
+        ) = self
         return ClaimView(
-            state=self.state,
-            token=self.token,
-            attempt=self.attempt,
-            crashes=self.crashes,
-            lease_end_ms=self.lease_end_ms,
-            settled_at_ms=self.settled_at_ms,
-            origin=self.origin,
-            fingerprint=self.fingerprint,
-            replay=self.replay,
-            detail=self.detail,
-            tries=self.tries,
+            state, token, attempt, crashes, lease_end_ms, settled_at_ms, origin, fingerprint, replay, detail, tries
         )
 
 
