@@ -7,7 +7,7 @@ from typing import Final
 
 from broker_bridge.core.claim import DISCARDED_DETAIL, NO_REPLAY, STALE_DETAIL, ClaimState, ClaimView, pack_place
 from broker_bridge.core.identity import claim_key
-from broker_bridge.core.replay_plan import DEAD_LETTERS, PlanHeader, PlanItem, SkippedLetter
+from broker_bridge.core.replay_plan import TOPIC, PlanHeader, PlanItem, SkippedLetter
 
 
 def forced_key(item: PlanItem, plan_id: str) -> str:
@@ -72,7 +72,7 @@ class ItemStatus(enum.StrEnum):
     DEAD_AGAIN = "dead_again"
     """This replay died; a new dead letter holds it."""
     SUPERSEDED = "superseded"
-    """Another replay took the message over; this plan is done with it."""
+    """Somebody else took the message over, another replay as a rule; this plan is done with it."""
     IN_PROGRESS = "in_progress"
     QUEUED = "queued"
     """In the redrive lane, not yet reached by the group."""
@@ -101,7 +101,8 @@ def after_sending(
     redrive lane, None where it was never sent; ``committed`` the group's next offset there, read *before* the claims.
     """
     if claim is not None and claim.state is ClaimState.COMPLETED:
-        return _ENDED.get(claim.detail, ItemStatus.COMPLETED)
+        ended = _ENDED.get(claim.detail, ItemStatus.COMPLETED)
+        return ended if claim.replay == replay or ended is ItemStatus.DISCARDED else ItemStatus.SUPERSEDED
     if claim is not None and claim.state is not ClaimState.DEAD:
         return ItemStatus.IN_PROGRESS
     if claim is not None and claim.replay == replay:
@@ -115,11 +116,12 @@ def after_sending(
 
 
 def _is_current(claim: ClaimView, item: PlanItem, header: PlanHeader) -> bool:
-    """Whether a dead message is dead in the way that the item means. A letter of the dead-letter topic is named by its
-    claim; a record of another source is not, and there only another replay can have come between."""
-    if header.source["kind"] == DEAD_LETTERS:
-        return claim.detail[:12] == pack_place(item.partition, item.offset)
-    return item.hops > 0 or claim.replay == NO_REPLAY
+    """Whether a dead message is dead in the way that the item means. A letter of the group is named by its claim, also
+    one that was exported; of another system's letter it knows nothing, so that the group took the message since. A
+    record of the source topic is its message as long as no replay of it died."""
+    if header.source["kind"] == TOPIC:
+        return claim.replay == NO_REPLAY
+    return not header.is_foreign and claim.detail[:12] == pack_place(item.partition, item.offset)
 
 
 class SkippedStatus(enum.StrEnum):
@@ -138,7 +140,9 @@ _SHARED: Final = frozenset({"superseded", "key_conflicts"})
 """The claim belongs to another letter, which may well be an item of the plan."""
 
 
-def skipped_status(letter: SkippedLetter, claim: ClaimView | None, *, replay: bytes) -> SkippedStatus:
+def skipped_status(
+    letter: SkippedLetter, claim: ClaimView | None, *, header: PlanHeader, replay: bytes
+) -> SkippedStatus:
     """Whether a letter that does not go back is as the plan said; ``claim`` is that of its key."""
     if letter.why in _SHARED:
         return SkippedStatus.AS_PLANNED
@@ -148,9 +152,16 @@ def skipped_status(letter: SkippedLetter, claim: ClaimView | None, *, replay: by
         detail = _MUST_BE_COMPLETED[letter.why]
         is_so = claim is not None and claim.state is ClaimState.COMPLETED and detail in (None, claim.detail)
     elif letter.why in _MUST_BE_DEAD:
-        is_so = claim is not None and claim.state is ClaimState.DEAD
+        is_so = _may_have_been_chosen(claim, header)
     elif letter.why == "claim_expired":
         is_so = claim is None
     else:  # in hand, or not consumed yet: whatever it came to since is not ours
         is_so = True
     return SkippedStatus.AS_PLANNED if is_so else SkippedStatus.CHANGED
+
+
+def _may_have_been_chosen(claim: ClaimView | None, header: PlanHeader) -> bool:
+    """Whether a letter with this claim would go back by this plan, but for what is wrong with it."""
+    if claim is None:
+        return header.allow_expired or header.is_foreign
+    return claim.state is ClaimState.DEAD or (header.force and claim.state is ClaimState.COMPLETED)

@@ -77,7 +77,10 @@ async def skipped_outcomes(plan: Plan, store: IdempotencyStore) -> AsyncGenerato
     tag = replay_tag(plan.id)
     found = _claims_of(plan.skipped(), lambda letter: bytes.fromhex(letter.claim), store, plan.header.group)
     async for batch in found:
-        yield [SkippedOutcome(letter, skipped_status(letter, claim, replay=tag)) for letter, claim in batch]
+        yield [
+            SkippedOutcome(letter, skipped_status(letter, claim, header=plan.header, replay=tag))
+            for letter, claim in batch
+        ]
 
 
 async def committed_in_lane(plan: Plan, reader: LogReader) -> Committed:

@@ -35,10 +35,11 @@ def check_route(plan: Plan, route: ReplayRoute) -> None:
 
 
 def check_age(plan: Plan, route: ReplayRoute, *, now_ms: int) -> None:
-    """Raise ``PlanRefusedError`` where letters of another system were planned so long ago that claims of them may have
-    come and gone: no claim then no longer means that nobody took the message (I19)."""
+    """Raise ``PlanRefusedError`` where items go back without a claim, and the plan is so old that claims of them may
+    have come and gone since, those of an earlier run of it too: no claim then no longer means that nobody took the
+    message (I19). What ``allow_expired`` says was said of the letters as they were when the plan was made."""
     header = plan.header
-    if not header.is_foreign or header.allow_expired:
+    if not (header.is_foreign or header.force or header.allow_expired):
         return
     try:
         made_ms = datetime.fromisoformat(header.created_at).timestamp() * 1000
@@ -46,8 +47,8 @@ def check_age(plan: Plan, route: ReplayRoute, *, now_ms: int) -> None:
         made_ms = 0.0
     if now_ms - made_ms > route.claim_ttl_ms:
         raise PlanRefusedError(
-            f"it was made at {header.created_at}, longer ago than claims are remembered: whether a message of another "
-            "system was handled since cannot be told",
+            f"it was made at {header.created_at}, longer ago than claims are remembered: whether its messages were "
+            "handled since, by this plan or otherwise, cannot be told",
             where=str(plan.path),
             remedy="make a new plan",
         )

@@ -57,12 +57,12 @@ class PlanDraft:
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
         self._lines = SortedLines(folder)
-        self._held_back = SortedLines(folder)
+        self._left = SortedLines(folder)
 
     def close(self) -> None:
         """Give the disk back."""
         self._lines.close()
-        self._held_back.close()
+        self._left.close()
 
     def add(self, item: PlanItem, *, key: int | None, flags: str, changes: Sequence[Change]) -> None:
         """An item. ``key`` is to be asked about, None where not; ``flags`` are ``Flag`` letters."""
@@ -92,7 +92,7 @@ class PlanDraft:
                     digest.update(told)
                     if diff is not None:
                         diff.write(told)
-        for line in merge(chain(first_skipped, walk), self._held_back.walk()):
+        for line in merge(chain(first_skipped, walk), self._left.walk()):
             spool.write(line.split(b"\t")[1])
         return digest.hexdigest()
 
@@ -109,7 +109,7 @@ class PlanDraft:
         starts: list[int] = []
         partition = -1
         rest: list[bytes] = []
-        for line in walk:
+        for line in self._newest_of_each(walk, counts):
             if line[:1] == _SKIPPED.encode():
                 rest.append(line)
                 break
@@ -119,7 +119,7 @@ class PlanDraft:
             is_newer = is_stale or (known != _NO_KEY and has_newer(at, offset, int(known, 16)))
             if is_newer and order is ReplayOrder.HOLD:
                 counts["held_back"] += 1
-                self._hold_back(read_item(body))
+                self._leave(read_item(body), "held_back")
                 continue
             counts["to_replay"] += 1
             for flag in flags:
@@ -139,21 +139,49 @@ class PlanDraft:
         items.flush()
         return list(zip(starts, ends, strict=True)) if starts else [], rest
 
-    def _hold_back(self, item: PlanItem) -> None:
-        held = SkippedLetter(
+    def _newest_of_each(self, walk: Iterator[bytes], counts: Counter[str]) -> Iterator[bytes]:
+        """The items, of several letters of one message the last written alone, up to the first skipped line. A claim
+        names one of them; where it is gone, or completed, none, and the claim would let the first of them through."""
+        held: bytes | None = None
+        for line in walk:
+            if held is not None and _is_of_same_message(held, line):
+                counts["superseded"] += 1
+                self._leave(read_item(held.split(b"\t")[1]), "superseded")
+            elif held is not None:
+                yield held
+            held = line
+            if line[:1] == _SKIPPED.encode():
+                break
+        if held is not None:
+            yield held
+
+    def _leave(self, item: PlanItem, why: str) -> None:
+        left = SkippedLetter(
             item.partition,
             item.offset,
             item.origin_partition,
             item.origin_offset,
             item.claim,
-            "held_back",
+            why,
             item.origin_topic,
         )
-        self._held_back.add(_skipped(held))
+        self._left.add(_skipped(left))
 
 
 def _place(kind: str, one: PlanItem | SkippedLetter) -> str:
     return f"{kind}{one.origin_partition:08x}{one.origin_offset:016x}{one.partition:08x}{one.offset:016x}"
+
+
+_ORIGIN_END: Final = 25
+"""Where the origin ends in a ``_place``."""
+
+
+def _is_of_same_message(line: bytes, other: bytes) -> bool:
+    """Whether two lines that follow each other are items of one message: of one origin and one claim."""
+    if line[:_ORIGIN_END] != other[:_ORIGIN_END]:
+        return False
+    one, two = read_item(line.split(b"\t")[1]), read_item(other.split(b"\t")[1])
+    return (one.origin_topic, one.claim) == (two.origin_topic, two.claim)
 
 
 def _skipped(letter: SkippedLetter) -> bytes:

@@ -8,22 +8,28 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from broker_bridge.core.plan_lines import end_line, ends_of, header_line, items_of, seal, skipped_of, verify
 from broker_bridge.core.replay_plan import PlanEnd, PlanHeader, PlanItem, SkippedLetter
 from broker_bridge.errors import NotFoundError, PlanInvalidError, PlanRefusedError, ReplayError, UsageError
 from broker_bridge.replay.sorted_lines import lines_between
 
+_TOGETHER: Final = 256
+"""Lines that are looked at together."""
+
 
 class Plan:
-    """A verified plan, open for reading. ``items`` may be walked as often as needed, also at the same time, one item
-    in memory."""
+    """A verified plan, open for reading. ``items`` may be walked as often as needed, also at the same time, a few items
+    in memory. Every walk raises ``PlanInvalidError`` where the file was written to since it was verified: it would hand
+    out the items of another plan under this one's id."""
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self.path = path
         self._file = file
+        self._as_verified = self._stamp()
         self.header, self.end = verify(self._lines())
 
     @property
@@ -44,7 +50,23 @@ class Plan:
         return skipped_of(self._lines())
 
     def _lines(self) -> Iterator[bytes]:
-        return lines_between(self._file, 0, os.fstat(self._file.fileno()).st_size)
+        lines = lines_between(self._file, 0, self._as_verified[0])
+        while True:
+            try:
+                some = list(islice(lines, _TOGETHER))
+            except OSError:  # shorter now
+                some = []
+            if self._stamp() != self._as_verified:  # after they were read, before anybody sees them
+                raise PlanInvalidError(
+                    "it was written to while it was read", where=str(self.path), remedy="put the plan back as it was"
+                )
+            if not some:
+                return
+            yield from some
+
+    def _stamp(self) -> tuple[int, int]:
+        found = os.fstat(self._file.fileno())
+        return found.st_size, found.st_mtime_ns
 
     def hold(self) -> None:
         """Keep other runs of this file on this machine out, until it is closed. Raises ``PlanRefusedError``.

@@ -78,7 +78,7 @@ class RunItems:
     async def look_again(self, found: Found) -> Found:
         """Those of these that are still to be sent; the others are counted."""
         claims = await self._claims([numbered for numbered, _ in found])
-        self._note(found[-1][0].number + 1)
+        self._looked.appendleft(_Looked(found[-1][0].number + 1, self._clock.now_ms()))
         return [one for one, claim in zip(found, claims, strict=True) if self._is_to_send(one[0], claim)]
 
     def looked_ms_ago(self, number: int) -> int:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from broker_bridge import headers as h
-from broker_bridge.core.claim import DISCARDED_DETAIL, STALE_DETAIL, ClaimState, ClaimView, pack_origin
+from broker_bridge.core.claim import DISCARDED_DETAIL, NO_REPLAY, STALE_DETAIL, ClaimState, ClaimView, pack_origin
 from broker_bridge.core.dead_letter import DeadLetter, Failure
 from broker_bridge.core.identity import claim_key, payload_fingerprint
 from broker_bridge.core.letters import LetterState
@@ -188,4 +188,7 @@ def _state(letter: DeadLetter, claim: ClaimView) -> LetterState:
         return LetterState.SUPERSEDED if is_same else LetterState.CONFLICT
     if claim.state is ClaimState.COMPLETED:
         return _ENDINGS.get(claim.detail, LetterState.RESOLVED)
-    return LetterState.WAITING if claim.state is ClaimState.DEAD else LetterState.REPLAYING
+    if claim.state is not ClaimState.DEAD:
+        return LetterState.REPLAYING
+    # after a replay that died its dead letter counts: that one knows how often it was replayed
+    return LetterState.WAITING if claim.replay == NO_REPLAY else LetterState.SUPERSEDED
