@@ -61,7 +61,7 @@ class Operator:
             raise ChildError(f"the plan does not say how many items it has: {planned!r}")
         self.run("replay", "run", plan)
         self.run("replay", "run", plan, "--execute", "--confirm-count", found.group(1))
-        self.run("replay", "status", plan, "--wait", "--timeout", "60s")
+        self.run("replay", "verify", plan, "--wait", "--timeout", "60s")
         return self.json("replay", "status", plan)
 
 
