@@ -8,6 +8,7 @@ whoever changes a plan has made another replay.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
@@ -136,7 +137,8 @@ class PlanItem(NamedTuple):
     source; ``at`` is where its line begins in a file, in bytes, -1 for a plan of another source. ``claim`` and
     ``payload`` are hex and of the letter as it is; ``key_hash`` stands for the record key. ``predicted`` is one of
     ``PREDICTED``. ``sends`` is the payload fingerprint of what is sent where an edit changes it. ``forces`` is the
-    idempotency key of a completed message that is executed again. ``origin_topic`` is empty for the plan's ``topic``.
+    idempotency key, as it was produced, of a completed message that is executed again. ``origin_topic`` is empty for
+    the plan's ``topic``.
     """
 
     partition: int
@@ -190,6 +192,10 @@ def key_hash(key: bytes | None) -> str:
     return "" if key is None else hashlib.blake2b(key, digest_size=4).hexdigest()
 
 
+_FORCED_BEFORE: Final = re.compile(r"(#force:rp-[0-9a-f]{16})+\Z")
+"""What earlier plans put behind the key of a message that they forced (``replay_state.forced_key``)."""
+
+
 def plan_item(
     letter: DeadLetter,
     *,
@@ -214,7 +220,7 @@ def plan_item(
         key_hash(letter.key),
         predicted,
         sends,
-        letter.idempotency_key if force else "",
+        _FORCED_BEFORE.sub("", letter.idempotency_key) if force else "",
         "" if origin.topic == namespace else origin.topic,
         at,
     )

@@ -141,7 +141,8 @@ class PlanDraft:
 
     def _newest_of_each(self, walk: Iterator[bytes], counts: Counter[str]) -> Iterator[bytes]:
         """The items, of several letters of one message the last written alone, up to the first skipped line. A claim
-        names one of them; where it is gone, or completed, none, and the claim would let the first of them through."""
+        names one of them; where it is gone, or completed, none, and the claim would let the first of them through, or
+        the claims of a key and of the same key forced each one."""
         held: bytes | None = None
         for line in walk:
             if held is not None and _is_of_same_message(held, line):
@@ -177,11 +178,14 @@ _ORIGIN_END: Final = 25
 
 
 def _is_of_same_message(line: bytes, other: bytes) -> bool:
-    """Whether two lines that follow each other are items of one message: of one origin and one claim."""
+    """Whether two lines that follow each other are items of one message: of one origin, and of one key (as produced,
+    where an earlier plan forced one of them) or one payload. Where neither is so, the topic was made anew between."""
     if line[:_ORIGIN_END] != other[:_ORIGIN_END]:
         return False
     one, two = read_item(line.split(b"\t")[1]), read_item(other.split(b"\t")[1])
-    return (one.origin_topic, one.claim) == (two.origin_topic, two.claim)
+    if one.origin_topic != two.origin_topic:
+        return False
+    return one.claim == two.claim or one.payload == two.payload or bool(one.forces and one.forces == two.forces)
 
 
 def _skipped(letter: SkippedLetter) -> bytes:

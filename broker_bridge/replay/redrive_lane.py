@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from broker_bridge import headers as h
-from broker_bridge.core.identity import payload_fingerprint
+from broker_bridge.core.identity import claim_key_in, payload_fingerprint
+from broker_bridge.core.replay_state import claim_of
 from broker_bridge.message import Position, Record, TopicPartition
 from broker_bridge.replay.plan_file import Plan
 from broker_bridge.transport.base import LogReader
@@ -83,7 +85,7 @@ async def lane_content(plan: Plan, reader: LogReader) -> LaneContent:
             if named.get(h.REPLAY_ID) != ours:
                 continue
             number = h.int_in(named, h.REPLAY_ITEM, NOWHERE)
-            if reason := expected.speaks_against(number, record):
+            if reason := expected.speaks_against(number, record, named):
                 content.foreign += 1
                 if len(content.foreign_at) < LISTED:
                     content.foreign_at.append((record.position, reason))
@@ -95,29 +97,39 @@ async def lane_content(plan: Plan, reader: LogReader) -> LaneContent:
 
 
 class _Expected:
-    """What the plan sends under each number: 16 bytes an item, which tell its origin and its payload."""
+    """What the plan sends under each number: 24 bytes an item, which tell its origin, its payload and its claim."""
 
     def __init__(self, plan: Plan) -> None:
         self._topic = plan.header.topic
         self._count = plan.end.items
-        self._origin, self._payload = array("Q", [0]) * self._count, array("Q", [0]) * self._count
+        self._origin, self._payload, self._claim = (array("Q", [0]) * self._count for _ in range(3))
         for number, item in enumerate(plan.items()):
             self._origin[number] = _origin_mark(str(item.origin(self._topic)))
             self._payload[number] = int(item.sends or item.payload, 16)
+            self._claim[number] = _claim_mark(claim_of(item, plan.id, namespace=self._topic))
 
-    def speaks_against(self, number: int, record: Record) -> str:
+    def speaks_against(self, number: int, record: Record, named: Mapping[str, bytes | None]) -> str:
         """Why the record is not that item; empty where it is."""
         if not 0 <= number < self._count:
             return "the plan has no such item"
-        if _origin_mark(h.text_of(record.headers, h.ORIGIN) or "") != self._origin[number]:
+        stated = h.text_in(named, h.ORIGIN) or ""
+        if _origin_mark(stated) != self._origin[number]:
             return f"it is not the message of item {number}"
         if int.from_bytes(payload_fingerprint(record.value), "big") != self._payload[number]:
             return f"its value is not that of item {number}"
+        # Under another key it has a claim of its own: whoever executed it, executed the message once more.
+        origin = h.parse_position(stated) or record.position
+        if _claim_mark(claim_key_in(named, origin, namespace=self._topic)) != self._claim[number]:
+            return f"its idempotency key is not that of item {number}"
         return ""
 
 
 def _origin_mark(origin: str) -> int:
     return int.from_bytes(payload_fingerprint(origin.encode()), "big")
+
+
+def _claim_mark(claim: bytes) -> int:
+    return int.from_bytes(claim[:8], "big")
 
 
 async def _bounds(plan: Plan, reader: LogReader) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:

@@ -19,6 +19,7 @@ from broker_bridge.core.replay_pace import PaceLimits
 from broker_bridge.core.replay_state import Heading, ItemStatus, SkippedStatus
 from broker_bridge.core.replay_verdict import Verdict
 from broker_bridge.errors import PlanInvalidError, PlanRefusedError
+from broker_bridge.message import OutgoingRecord
 from broker_bridge.replay.plan_file import open_plan
 from broker_bridge.replay.sources.topic import SourceRange, TopicSource
 
@@ -110,7 +111,49 @@ async def test_of_several_letters_of_a_message_the_last_goes_back(world: World, 
         assert (await verifier_of(world).verify(plan)).comparison.verdict is Verdict.AS_PREDICTED
 
 
+@pytest.mark.parametrize("forced_one_died", [False, True])
+@virtual
+async def test_a_message_that_was_forced_before_is_forced_once(
+    world: World, tmp_path: Path, forced_one_died: bool
+) -> None:
+    """Its letters have two keys, that of the message and the forced one, and so two claims that would each let one
+    through."""
+    await dead_records(world, 1)
+    await replayed(world, tmp_path / "first")
+    await replayed(world, tmp_path / "forced", force=True, dies=True)
+    if not forced_one_died:
+        await replayed(world, tmp_path / "cured", why="cured")
+    prediction = await make_plan(world, tmp_path / "p", force=True, why="once more")
+    assert (prediction.selected, prediction.to_replay, prediction.superseded) == (4, 2, 2)
+    with open_plan(tmp_path / "p") as plan:
+        assert [
+            (item.partition, item.hops, "#" in item.forces.removeprefix("/shop/orders#")) for item in plan.items()
+        ] == [
+            (0, 1, False),
+            (1, 1, False),
+        ]
+        await runner_of(world).send(plan)
+        assert await world.work_redrive() == (2, 0, 0)
+        assert (await verifier_of(world).verify(plan)).comparison.verdict is Verdict.AS_PREDICTED
+
+
 # -- who did it
+
+
+@virtual
+async def test_a_record_of_the_plan_under_another_key_is_foreign(world: World, tmp_path: Path) -> None:
+    """It has a claim of its own: the message is executed twice, though each item once."""
+    await dead_records(world, 1)
+    await make_plan(world, tmp_path / "p")
+    with open_plan(tmp_path / "p") as plan:
+        await runner_of(world).send(plan)
+        copy = (await copies_of(world))[0]
+        headers = [*copy.headers, ("idempotency-key", b"another")]
+        await world.write([OutgoingRecord(copy.topic, copy.value, copy.key, headers, copy.partition)])
+        assert (await world.work_redrive())[0] == 3
+        found = await verifier_of(world).verify(plan)
+    assert (found.comparison.foreign, found.comparison.verdict) == (1, Verdict.BROKEN)
+    assert "its idempotency key is not that of item 0" in found.foreign_at[0][1]
 
 
 @virtual
