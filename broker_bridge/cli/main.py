@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import importlib.util
 import json
@@ -26,6 +27,7 @@ COMPLETE_VARIABLE: Final = "_BROKER_BRIDGE_COMPLETE"
 DEBUG_VARIABLE: Final = "BROKER_BRIDGE_DEBUG"
 TOLD_WHOLE: Final = frozenset({"config_invalid", "not_found", "port_taken", "usage"})
 """Codes whose messages leave nothing to be explained."""
+NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class Lazy(NamedTuple):
@@ -124,6 +126,7 @@ def cli(*, debug: bool) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    _open_closed_streams()
     with rare_collections():  # while modules are imported there is no garbage: 40 ms of a worker's start
         try:
             status = _run(given)
@@ -131,6 +134,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         except BrokenPipeError:
             _forget_stdout()
             status = ExitCode.BROKEN_PIPE
+        except OSError as error:
+            _forget_stdout()
+            status = _tell_no_room(error, as_json="--json" in given)
     if status == ExitCode.STUCK:
         os._exit(status)  # leaving in any other way waits for the handler
     sys.exit(status)
@@ -156,7 +162,10 @@ def _run(arguments: Sequence[str]) -> int:
     except BridgeError as error:
         return _tell(error, as_json=as_json)
     except OSError as error:
-        return _tell_file(error, as_json=as_json) if error.filename else _tell_defect(error, as_json=as_json)
+        if error.filename:
+            return _tell_file(error, as_json=as_json)
+        tell = _tell_no_room if error.errno in NO_ROOM else _tell_defect
+        return tell(error, as_json=as_json)
     except Exception as error:  # noqa: BLE001 - the last resort: no traceback reaches a user
         return _tell_defect(error, as_json=as_json)
     return result if isinstance(result, int) and not isinstance(result, bool) else ExitCode.OK
@@ -241,6 +250,16 @@ def _tell_file(error: OSError, *, as_json: bool) -> int:
     return _tell(told, as_json=as_json)
 
 
+def _tell_no_room(error: OSError, *, as_json: bool) -> int:
+    """Writing failed for want of room; which file it was, the error does not say."""
+    told = UsageError(
+        f"the output cannot be written: {error.strerror}",
+        remedy="make room where stdout, the output file or the temporary files go; then look what was done before "
+        "you run it again",
+    )
+    return _tell(told, as_json=as_json)
+
+
 def _tell_defect(error: BaseException, *, as_json: bool) -> int:
     """A defect of ours: one line, and the traceback in a file only this user can read."""
     _show_traceback(error)
@@ -280,6 +299,16 @@ def _reader_gone() -> bool:
     for stream in (sys.stdout, sys.stderr):
         watched.register(stream.fileno(), select.POLLOUT)
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in watched.poll(0))
+
+
+def _open_closed_streams() -> None:
+    """Whoever starts us with stdout closed (``>&-``) gets /dev/null: the next socket would be taken for stdout."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - lives as long as we
 
 
 def _forget_stdout() -> None:

@@ -30,7 +30,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 AS_JSON: Final = "broker_bridge.as_json"
 DEFAULT_CONFIG: Final = "bridge.toml"
 PLAIN_WIDTH: Final = 200
-"""Width of tables where nobody looks at a terminal: wide enough not to wrap what a script may cut up."""
+"""Width of tables: wide enough not to fold what people copy and scripts cut up."""
 
 
 def json_option(command: Command) -> Command:
@@ -97,21 +97,38 @@ def note(text: str) -> None:
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A rich console on stdout (or stderr) that is plain text where no terminal is."""
+    """A rich console on stdout (or stderr) that is plain text where no terminal is.
+
+    What goes to stdout is as wide in a terminal as in a pipe. A narrow terminal wraps a long row itself and gives it
+    back whole when it is copied; rich would fold every cell of it, ids and commands among them.
+    """
     from rich.console import Console
 
-    stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else PLAIN_WIDTH
-    return Console(file=stream, width=width, highlight=False, markup=False, emoji=False, soft_wrap=False)
+    class ResultConsole(Console):
+        """Texts in one piece; a reader that went away is the business of ``main``, as for all that is printed."""
+
+        def print(self, *objects: Any, **how: Any) -> None:
+            """As rich does, but lines of text are never wrapped."""
+            if all(isinstance(one, str) for one in objects):
+                how.setdefault("soft_wrap", True)
+            super().print(*objects, **how)
+
+        def on_broken_pipe(self) -> None:
+            """Rich would leave with 1, which here means: the answer is no."""
+            raise  # noqa: PLE0704 - rich calls this where it caught the error
+
+    if stderr:
+        width = None if sys.stderr.isatty() else PLAIN_WIDTH
+        return Console(file=sys.stderr, width=width, highlight=False, markup=False, emoji=False, soft_wrap=False)
+    return ResultConsole(file=sys.stdout, width=PLAIN_WIDTH, highlight=False, markup=False, emoji=False)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()) -> RenderableType:
     """A table for ``emit(human=…)``. ``right`` names the columns of numbers. Cells are escaped."""
-    from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(box=box.SIMPLE_HEAD if sys.stdout.isatty() else None, pad_edge=False, header_style="bold")
+    made = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         made.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:

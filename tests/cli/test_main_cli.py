@@ -238,6 +238,7 @@ def command(how, as_json):
         run_async(main())
     return 1 if how == "no" else None
 """
+CLI = [sys.executable, "-m", "broker_bridge.cli.main"]
 RUN = (
     "import sys, broker_bridge.cli.main as main\n"
     "main.COMMANDS['failing'] = main.Lazy('failing_command', 'command', 'x')\n"
@@ -311,6 +312,32 @@ def test_a_reader_that_goes_away_is_no_drama(failing: tuple[list[str], dict[str,
         running.stdout.close()
         assert running.wait(DEADLINE_S) == ExitCode.BROKEN_PIPE
         assert running.stderr.read() == ""
+
+
+def test_a_reader_of_a_table_that_goes_away_is_no_answer_no() -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    try:
+        done = subprocess.run([*CLI, "explain"], stdout=theirs, stderr=subprocess.PIPE, text=True, timeout=DEADLINE_S)
+    finally:
+        os.close(theirs)
+    assert (done.returncode, done.stderr) == (ExitCode.BROKEN_PIPE, "")
+
+
+@pytest.mark.parametrize("arguments", [["explain"], ["explain", "--json"]])
+def test_a_full_disk_is_no_defect(arguments: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([*CLI, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, timeout=DEADLINE_S)
+    assert done.returncode == ExitCode.BAD_INPUT
+    assert "cannot be written" in done.stderr
+    assert "report it" not in done.stderr
+
+
+@pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_nothing_to_fall_over(closed: str) -> None:
+    shell = f'exec "$0" "$@" {closed}'
+    done = subprocess.run(["sh", "-c", shell, *CLI, "explain"], stderr=subprocess.PIPE, text=True, timeout=DEADLINE_S)
+    assert (done.returncode, done.stderr) == (ExitCode.OK, "")
 
 
 def test_a_connection_that_breaks_is_not_taken_for_a_reader_that_went_away(

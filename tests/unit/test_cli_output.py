@@ -116,3 +116,22 @@ def test_a_terminal_gets_a_bar() -> None:
     assert "━" in shown
     assert "8/8" in shown
     assert "failed 0" in shown
+
+
+def test_a_narrow_terminal_folds_no_cell_and_breaks_no_command() -> None:
+    program = (
+        "from broker_bridge.cli.output import emit, table\n"
+        "emit(None, human=table(['place', 'what went wrong'], [['payments.orders.placed.dlq/0/17', 'x' * 80]]))\n"
+        "emit(None, human=lambda out: out.print('broker-bridge ' + 'word ' * 60 + 'end'))"
+    )
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "40"}
+    try:
+        done = subprocess.run([sys.executable, "-c", program], stdout=theirs, timeout=60, env=environment)
+        shown = os.read(ours, 65_536).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert done.returncode == 0
+    assert "payments.orders.placed.dlq/0/17  " + "x" * 80 in shown
+    assert "broker-bridge " + "word " * 60 + "end" in shown
