@@ -34,6 +34,8 @@ class Flag(enum.StrEnum):
     FIXED_BY_UPCASTER = "u"
     DEAD_AGAIN = "d"
     ORDER_UNKNOWN = "n"
+    STAYS = "x"
+    """It does not go back, and it stands for its message all the same: no older letter goes in its place."""
 
 
 _COUNTED: Final = {
@@ -145,15 +147,16 @@ class PlanDraft:
         the claims of a key and of the same key forced each one."""
         held: bytes | None = None
         for line in walk:
-            if held is not None and _is_of_same_message(held, line):
-                counts["superseded"] += 1
-                self._leave(read_item(held.split(b"\t")[1]), "superseded")
-            elif held is not None:
-                yield held
+            if held is not None and not _stays(held):
+                if _is_of_same_message(held, line):
+                    counts["superseded"] += 1
+                    self._leave(read_item(held.split(b"\t")[1]), "superseded")
+                else:
+                    yield held
             held = line
             if line[:1] == _SKIPPED.encode():
                 break
-        if held is not None:
+        if held is not None and not _stays(held):
             yield held
 
     def _leave(self, item: PlanItem, why: str) -> None:
@@ -175,6 +178,10 @@ def _place(kind: str, one: PlanItem | SkippedLetter) -> str:
 
 _ORIGIN_END: Final = 25
 """Where the origin ends in a ``_place``."""
+
+
+def _stays(line: bytes) -> bool:
+    return line[:1] == _ITEM.encode() and Flag.STAYS.encode() in line.split(b"\t", 1)[0]
 
 
 def _is_of_same_message(line: bytes, other: bytes) -> bool:

@@ -40,6 +40,9 @@ LISTED: Final = 20
 DEFAULT_RATE: Final = 500.0
 """Records a second."""
 
+_STAYS: Final = frozenset({"over_hop_limit", "undecodable", "patch_failed"})
+"""What keeps a letter from going back that stands for its message. By force, or without claims, an older one could."""
+
 Told = Callable[[str, int, int | None], None]
 """What is read now, how much of it is passed, and of how much, None where nobody knows."""
 
@@ -219,6 +222,8 @@ class _Drafting:
             if isinstance(found, str):
                 self.counts[found] += 1
                 draft.skip(skipped_letter(candidate.letter, found, namespace=namespace))
+                if found in _STAYS:
+                    draft.add(plan_item(candidate.letter, namespace=namespace), key=None, flags=Flag.STAYS, changes=())
             else:
                 chosen.append(found)
         self.counts["selected"] += len(batch)

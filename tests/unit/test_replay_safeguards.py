@@ -137,6 +137,25 @@ async def test_a_message_that_was_forced_before_is_forced_once(
         assert (await verifier_of(world).verify(plan)).comparison.verdict is Verdict.AS_PREDICTED
 
 
+@pytest.mark.parametrize("wish", ["force", "allow_expired"])
+@virtual
+async def test_no_older_letter_goes_round_the_hop_limit(world: World, tmp_path: Path, wish: str) -> None:
+    """I18: the newest letter of the message was replayed too often, the older ones have fewer hops."""
+    await dead_records(world, 1)
+    for hop in range(world.route.max_hops):
+        is_last = hop == world.route.max_hops - 1
+        await replayed(world, tmp_path / f"{hop}", why=f"{hop}", dies=wish == "allow_expired" or not is_last)
+    if wish == "force":
+        await replayed(world, tmp_path / "forced", force=True, dies=True)
+    else:
+        await world.clock.sleep_ms(world.route.claim_ttl_ms + 1)
+    prediction = await make_plan(world, tmp_path / "p", **{wish: True}, why="round it")
+    assert (prediction.to_replay, prediction.over_hop_limit) == (0, 2)
+    assert prediction.selected == prediction.over_hop_limit + prediction.superseded == 2 * (world.route.max_hops + 1)
+    with open_plan(tmp_path / "p") as plan:
+        assert (plan.end.items, plan.end.skipped) == (0, prediction.selected)
+
+
 # -- who did it
 
 
