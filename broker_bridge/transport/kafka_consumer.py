@@ -228,7 +228,10 @@ class KafkaConsumer:
 
     async def _place(self, partitions: frozenset[TopicPartition]) -> None:
         """Start at the log's beginning where nothing was committed. A committed offset is taken as it is, so that one
-        that fell out of the log is an error and never a silent jump."""
+        that fell out of the log is an error and never a silent jump. What is assigned in the middle of a stop nobody
+        reads."""
+        if self._stopping:
+            return
         consumer = self._running()
         committed = await self.committed(partitions)
         fresh = [KafkaPartition(*tp) for tp, offset in committed.items() if offset is None]

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 
 import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaConnectionError
 
+from broker_bridge.errors import TransportError
+from broker_bridge.message import TopicPartition
 from broker_bridge.testing import run_virtual
 from broker_bridge.transport.kafka_consumer import KafkaConsumer
+from broker_bridge.transport.kafka_settings import KafkaSettings
 
 
 class Client(AIOKafkaClient):
@@ -46,3 +50,16 @@ def test_connections_are_closed_whatever_the_goodbye_does(failure: BaseException
         return consumer._client.closed
 
     assert run_virtual(scenario())
+
+
+@pytest.mark.parametrize("stops", [True, False])
+def test_what_is_assigned_in_the_middle_of_a_stop_is_no_failure(stops: bool) -> None:
+    """The group may give partitions to a member that is about to leave; to one that never started it is a mistake."""
+
+    async def scenario() -> None:
+        consumer = KafkaConsumer(KafkaSettings(bootstrap="127.0.0.1:1"), group="g", topics=["t"])
+        consumer._stopping = stops
+        await consumer._place(frozenset({TopicPartition("t", 0)}))
+
+    with nullcontext() if stops else pytest.raises(TransportError):
+        run_virtual(scenario())
