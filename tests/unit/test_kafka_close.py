@@ -57,7 +57,8 @@ def test_what_is_assigned_in_the_middle_of_a_stop_is_no_failure(stops: bool) -> 
     """The group may give partitions to a member that is about to leave; to one that never started it is a mistake."""
 
     async def scenario() -> None:
-        consumer = KafkaConsumer(KafkaSettings(bootstrap="127.0.0.1:1"), group="g", topics=["t"])
+        settings = KafkaSettings(bootstrap="127.0.0.1:1")
+        consumer = KafkaConsumer(settings, group="g", topics=["t"], on_assigned=None, on_revoked=None, member=None)
         consumer._stopping = stops
         await consumer._place(frozenset({TopicPartition("t", 0)}))
 
