@@ -39,11 +39,12 @@ class Scratch:
         self._waiting: dict[str, list[Row]] = {}
 
     def add(self, statement: str, row: Row) -> None:
-        """Write one row; many are written together."""
+        """Write one row; many are written together, statements in the order of their first use: one that looks at what
+        an earlier one wrote finds all that was added before."""
         rows = self._waiting.setdefault(statement, [])
         rows.append(row)
         if len(rows) >= BATCH:
-            self._write(statement, rows)
+            self._flush()
 
     def run(self, statement: str, parameters: Sequence[Any] = ()) -> None:
         """A statement without an answer, after all that was added."""
