@@ -25,9 +25,7 @@ def is_forced(state: LetterState, *, force: bool) -> bool:
     return force and state in _COMPLETED
 
 
-def heading(
-    state: LetterState, *, hops: int, max_hops: int, is_pending: bool, allow_expired: bool, force: bool
-) -> str:
+def heading(state: LetterState, *, hops: int, max_hops: int, is_pending: bool, allow_expired: bool, force: bool) -> str:
     """``to_replay``, or why not (``replay_plan.SKIPPED``), by all that is known without the value."""
     if state in _ELSEWHERE:
         return _ELSEWHERE[state]

@@ -346,7 +346,7 @@ class RedisStore:
             raise ClaimUnreadableError(error.detail, where=where, claim_key=key) from None
 
     async def _check_eviction(self) -> None:
-        remedy = 'set maxmemory-policy noeviction in Redis, or accept it by name: [redis] allow_eviction = true'
+        remedy = "set maxmemory-policy noeviction in Redis, or accept it by name: [redis] allow_eviction = true"
         try:
             information: bytes = await self._link.command("INFO", "memory")
         except StoreError as error:

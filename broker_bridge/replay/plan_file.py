@@ -144,12 +144,24 @@ def write_plan(path: Path, header: PlanHeader, lines: Iterable[bytes], *, diff: 
             file.write(end_line(end))
             file.flush()
             os.fsync(file.fileno())
-        partial.rename(path)
+        _put_in_place(partial, path)
     except OSError as error:
         partial.unlink(missing_ok=True)
         diff_path(path).unlink(missing_ok=True)
         raise ReplayError(f"cannot write the plan: {error.strerror}", where=str(path)) from error
     return end
+
+
+def _put_in_place(partial: Path, path: Path) -> None:
+    """Under its name, unless somebody has put a file there since; where the file system has no links, even so."""
+    try:
+        os.link(partial, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        partial.rename(path)
+    else:
+        partial.unlink()
 
 
 def _written(file: BinaryIO, header: bytes, lines: Iterable[bytes]) -> Iterator[bytes]:

@@ -13,6 +13,7 @@ from replay_plans import stock, stock_codec, stock_contract
 from replay_runs import copies_of, dead_records, make_plan, new_world, plan_of, runner_of, verifier_of, virtual
 from replay_world import World
 
+from broker_bridge import headers as h
 from broker_bridge.core.claim import ClaimView
 from broker_bridge.core.letters import Selection
 from broker_bridge.core.replay_pace import PaceLimits
@@ -20,7 +21,7 @@ from broker_bridge.core.replay_state import Heading, ItemStatus, SkippedStatus
 from broker_bridge.core.replay_verdict import Verdict
 from broker_bridge.errors import PlanInvalidError, PlanRefusedError
 from broker_bridge.message import OutgoingRecord
-from broker_bridge.replay.plan_file import open_plan
+from broker_bridge.replay.plan_file import _put_in_place, open_plan
 from broker_bridge.replay.sources.topic import SourceRange, TopicSource
 
 
@@ -278,3 +279,33 @@ async def test_a_slow_run_looks_claims_up_again_as_often_as_they_grow_old_and_no
         report = await runner_of(world, store=store).send(plan, PaceLimits(rate_per_s=10))  # type: ignore[arg-type]
     assert report.sent == 500
     assert store.asked < 500 * 8
+
+
+# -- what only says that it is of the plan
+
+
+@virtual
+async def test_a_record_that_only_carries_the_number_of_an_item_does_not_keep_it_from_being_sent(
+    world: World, tmp_path: Path
+) -> None:
+    await dead_records(world, 2)
+    await make_plan(world, tmp_path / "p")
+    with open_plan(tmp_path / "p") as plan:
+        forged = [(h.REPLAY_ID, plan.id.encode()), (h.REPLAY_ITEM, b"0"), (h.ORIGIN, b"orders.placed/0/99")]
+        await world.write([OutgoingRecord(world.route.redrive_topic, b"x", b"k", forged, 0)])
+        first = await runner_of(world).send(plan)
+        assert first.sent == plan.end.items
+        assert (await runner_of(world).send(plan)).sent == 0
+
+
+def test_a_plan_that_somebody_else_put_there_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    partial, path = tmp_path / "p.partial", tmp_path / "p"
+    partial.write_bytes(b"mine")
+    path.write_bytes(b"somebody else's")
+    with pytest.raises(FileExistsError):
+        _put_in_place(partial, path)
+    assert path.read_bytes() == b"somebody else's"
+    path.unlink()
+    _put_in_place(partial, path)
+    assert path.read_bytes() == b"mine"
+    assert not partial.exists()
