@@ -90,7 +90,7 @@ class RunGate:
 
 
 _REASONS: Final = {
-    Phase.WATCHING: "waiting to see what becomes of the first",
+    Phase.WATCHING: "to see what becomes of the first: a worker must run, and its route must not stand still",
     Phase.LANE_FULL: "the group has enough to do",
     Phase.STANDSTILL: "the group reads nothing: is a worker running, is its target away?",
     Phase.TARGET_AWAY: "the worker's target is away",
