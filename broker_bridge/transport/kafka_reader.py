@@ -137,7 +137,7 @@ class KafkaReader:
                 client = standing.client = standing.client or await self._opened(fetch_bytes)
                 await standing.turn_to(client, left)
                 while left:
-                    for record in await self._next_batch(client, left):
+                    for record in await self._next_batch(client, left, no_further=True):
                         if record.offset in wanted[_tp_of(record)]:
                             found[record.topic, record.partition][record.offset] = record
                 standing.used_at = asyncio.get_running_loop().time()
@@ -178,16 +178,22 @@ class KafkaReader:
                 if batch:
                     yield batch
         finally:
+            _let_go(client)
             with translated(self._settings.bootstrap):
                 await client.stop()
 
-    async def _next_batch(self, client: AIOKafkaConsumer, left: Left) -> list[Record]:
-        """The records fetched next. Ranges that are done are dropped from ``left``; raises where nothing moves on."""
+    async def _next_batch(self, client: AIOKafkaConsumer, left: Left, *, no_further: bool = False) -> list[Record]:
+        """The records fetched next; ``no_further`` than a range goes, so that the next call finds what is behind it.
+        Ranges that are done are dropped from ``left``; raises where nothing moves on."""
         loop = asyncio.get_running_loop()
         deadline, look_at = loop.time() + self._settings.request_timeout_ms / 1000, loop.time() + _FRESH_S
         while left:
             with translated(self._settings.bootstrap):
-                fetched = await client.getmany(*left, timeout_ms=_POLL_MS, max_records=_AT_ONCE)
+                wanted, at_once = list(left), _AT_ONCE
+                if no_further:
+                    wanted = wanted[:1]
+                    at_once = min(_AT_ONCE, left[wanted[0]][0][1] - await client.position(wanted[0]))
+                fetched = await client.getmany(*wanted, timeout_ms=_POLL_MS, max_records=at_once)
                 batch = [record for tp, records in fetched.items() for record in _within(records, left.get(tp, ()))]
                 moved = bool(fetched)
                 for tp in list(left):
@@ -269,6 +275,8 @@ class KafkaReader:
                 await client.start()
                 # Its tasks begin: one that is cancelled before it did would cancel whoever stops the client.
                 await asyncio.sleep(0)
+                # What one partition has read ahead shall not hold up the fetch of another.
+                client._fetcher._prefetch_backoff = 0.0
             except BaseException:
                 await client.stop()
                 raise
@@ -299,15 +307,14 @@ class _Standing:
         self.lock = asyncio.Lock()
 
     async def turn_to(self, client: AIOKafkaConsumer, left: Left) -> None:
-        """Have ``client`` read on at the first of each range. What it has read ahead there is kept while it is fresh;
-        of other partitions it is not, for aiokafka would wait until somebody takes it."""
+        """Have ``client`` read on at the first of each range; what it has read ahead is kept while it is fresh."""
         goes_on = asyncio.get_running_loop().time() - self.used_at < _FRESH_S and client.assignment() == set(left)
-        if goes_on:
-            client.resume(*client.paused())
-        else:
+        if not goes_on:
+            _let_go(client)
             client.assign(list(left))
         for tp, todo in left.items():
             if not goes_on or await client.position(tp) != todo[0][0]:
+                _let_go(client, tp)
                 client.seek(tp, todo[0][0])
 
 
@@ -350,11 +357,19 @@ async def _advance(client: AIOKafkaConsumer, tp: KafkaPartition, left: Left) -> 
         todo.popleft()
     if not todo:
         del left[tp]
-        if left:  # what it has read ahead would hold up the others
-            client.pause(tp)
     elif position < todo[0][0]:
+        _let_go(client, tp)
         client.seek(tp, todo[0][0])
     return True
+
+
+def _let_go(client: AIOKafkaConsumer, only: KafkaPartition | None = None) -> None:
+    """Free what was fetched and will not be taken. aiokafka leaves it in a ring of references, up to a megabyte a
+    partition, and the garbage collector counts objects, not their size: it comes after hundreds of them."""
+    for tp, held in client._fetcher._records.items():
+        records = getattr(held, "_partition_records", None)
+        if records is not None and only in (None, tp) and records._records_iterator is not None:
+            records._records_iterator.close()
 
 
 def _within(records: Sequence[Any], ranges: Iterable[tuple[int, int]]) -> list[Record]:
