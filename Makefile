@@ -17,7 +17,7 @@ PAYMENTS := examples/payments
 SIMULATION_SECONDS ?= 600
 BENCH ?= --quick
 
-.PHONY: demo test soak check lint unit servers chaos go rust bench compiled setup clean
+.PHONY: demo test soak check lint unit servers pages chaos go rust bench compiled setup clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -39,7 +39,7 @@ demo: setup
 
 # Tests on servers mostly wait for them: all else is done meanwhile, one thing at a time.
 test: setup
-	@$(MAKE) --no-print-directory -j2 servers lint unit chaos go rust
+	@$(MAKE) --no-print-directory -j2 servers lint unit chaos go rust pages
 	@echo "all of it passed"
 
 check: lint unit
@@ -59,7 +59,10 @@ unit: setup
 	$(BIN)/python -m pytest tests/unit tests/simulation
 
 servers: setup
-	$(BIN)/python -m pytest tests/contract tests/integration tests/cli tests/interop tests/docs
+	$(BIN)/python -m pytest tests/contract tests/integration tests/cli tests/interop
+
+pages: setup
+	$(BIN)/python -m pytest tests/docs
 
 chaos: setup
 	$(BIN)/python -m pytest tests/chaos
