@@ -3,7 +3,8 @@
 What differs from what the reader sees:
 
 * ``127.0.0.1:9092``, ``127.0.0.1:6379`` and the ports 9100 and 8081 become those of this run, in blocks and by the
-  environment, and there the topic of operations is the page's own; the topics ``orders.placed`` and ``payments.captured`` get a prefix, since the servers are shared;
+  environment; the topics ``orders.placed`` and ``payments.captured`` get a prefix, and that of operations is the page's
+  own, since the servers are shared;
 * ``broker-bridge stack …`` is only parsed (``tests/cli/test_stack_cli.py`` runs it): the servers are there already;
 * programs that set a machine up (``SHOWN_ONLY``) are not run, but the files and Makefile targets they name must exist;
 * ``kill %1`` ends the first program that was started in the background, and so on;
