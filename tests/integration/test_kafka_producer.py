@@ -18,7 +18,7 @@ from kafka_topics import ensure
 from broker_bridge.errors import DeliveryTimeoutError, RecordTooLargeError, TransportError
 from broker_bridge.message import OutgoingRecord, Position, Record, TopicPartition
 from broker_bridge.stack import LocalStack
-from broker_bridge.transport.base import TopicSpec
+from broker_bridge.transport.base import LogReader, TopicSpec
 from broker_bridge.transport.kafka import KafkaProducer, KafkaSettings, KafkaTransport
 
 DEADLINE_S = 30.0
@@ -66,11 +66,23 @@ async def everything(transport: KafkaTransport, topic: str) -> list[Record]:
     await reader.start()
     try:
         async with asyncio.timeout(DEADLINE_S):
-            bounds = await reader.offsets([topic])
+            bounds = await bounds_of(reader, topic)
             start, end = ({tp: bound[side] for tp, bound in bounds.items()} for side in (0, 1))
             return [record async for batch in reader.read(start, end) for record in batch]
     finally:
         await reader.stop()
+
+
+async def bounds_of(reader: LogReader, topic: str) -> dict[TopicPartition, tuple[int, int]]:
+    """A broker that was frozen may be slow to answer at first."""
+    deadline = time.monotonic() + DEADLINE_S / 2
+    while True:
+        try:
+            return await reader.offsets([topic])
+        except TransportError:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.1)
 
 
 def numbered(topic: str, first: int, count: int) -> list[OutgoingRecord]:
